@@ -1,0 +1,1 @@
+"""The library behind train.py, eval.py and the chapter scripts; CONTRIBUTING.md maps its rooms."""

@@ -1,0 +1,253 @@
+"""Where every artifact lies, and how it is written so that no reader ever sees half of it."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from robotics_rl.config import TrainSettings
+from robotics_rl.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files and folders of one training."""
+
+    checkpoint: Path
+    logs: Path
+
+    @classmethod
+    def of(cls, settings: TrainSettings) -> "RunPaths":
+        """The paths that the settings ask for."""
+        run = settings.run
+        tag = run.run_tag or ""
+        stem = f"{settings.run_name}_{settings.env_id}_seed{run.seed}"
+        checkpoint = Path(run.out) if run.out else Path(run.checkpoints_dir, tag, stem)
+        logs = Path(run.log_dir, tag, settings.run_name, settings.env_id, f"seed{run.seed}")
+        return cls(checkpoint_path(checkpoint), logs)
+
+    @property
+    def metadata(self) -> Path:
+        """The JSON beside the checkpoint."""
+        return metadata_path(self.checkpoint)
+
+    @property
+    def resume(self) -> Path:
+        """Folder of the training state; there only while the run is unfinished."""
+        return self.checkpoint.with_suffix(".resume")
+
+    @property
+    def curves(self) -> Path:
+        """The exported learning curve."""
+        return self.logs / "curves.csv"
+
+
+def checkpoint_path(path: Path) -> Path:
+    """``path`` with the ending that Stable-Baselines3 gives checkpoints."""
+    return path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
+
+
+def metadata_path(checkpoint: Path) -> Path:
+    """``x.zip`` → ``x.meta.json``."""
+    return checkpoint.with_suffix(".meta.json")
+
+
+def evaluation_path(results_dir: str, run_tag: str | None, chapter: str | None, name: str) -> Path:
+    """``results/[TAG/][CH_]NAME_eval.json``."""
+    prefix = f"{chapter}_" if chapter else ""
+    return Path(results_dir, run_tag or "", f"{prefix}{name}_eval.json")
+
+
+def evaluation_name(run_name: str, env_id: str, seed: int | None) -> str:
+    """``sac_her_fetchpush-v4_seed0``; baselines have no training seed and no suffix."""
+    return f"{run_name}_{env_id.lower()}" + ("" if seed is None else f"_seed{seed}")
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder that replaces ``path`` once it is on disk.
+
+    Raises:
+        UsageError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        _flush_to_disk(temporary)
+        temporary.replace(path)
+        _flush_to_disk(path.parent)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a dataclass of ``schemas.py`` atomically: sorted keys, 2 spaces, never NaN."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(to_json(document), encoding="utf-8")
+
+
+def to_json(document: Any) -> str:
+    """JSON text of a dataclass or a mapping, as every file of the project is written."""
+    return json.dumps(_plain(document), sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON document.
+
+    Raises:
+        UsageError: it is missing or not JSON.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; make it first, or check the path") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path} is not a readable JSON document ({error}); make it again"
+        ) from None
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} is not a JSON object; make it again")
+    return document
+
+
+def _plain(value: Any) -> Any:
+    """Only what JSON knows: numpy scalars become Python's, NaN and infinity become null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        fields = {key.rstrip("_"): item for key, item in _shallow(value).items()}
+        schema = getattr(value, "schema", None)
+        return _plain(fields | ({"schema": schema} if schema else {}))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in asdict(value)}
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_writable(folder: Path) -> None:
+    """Make sure that files can be made in ``folder``, without leaving anything behind.
+
+    Raises:
+        UsageError: they cannot.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {folder}: {error.strerror}; choose another folder"
+        ) from None
+
+
+@contextmanager
+def run_lock(*folders: Path) -> Iterator[None]:
+    """Hold every folder for one process; the system lets go of them when the process dies.
+
+    Raises:
+        UsageError: another process holds one.
+    """
+    locks: list[FileLock] = []
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / "run.lock", timeout=0)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise UsageError(
+                    f"another training is writing to {folder}; wait for it, or use --run-tag"
+                ) from None
+            locks.append(lock)
+        yield
+    finally:
+        for lock in locks:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def move_aside(path: Path, previous: Path, stamp: str) -> Path | None:
+    """Move ``path``, if it exists, into ``previous`` with ``stamp`` in its name."""
+    if not path.exists():
+        return None
+    name, dot, endings = path.name.partition(".")
+    target = previous / f"{name}_{stamp}{dot}{endings}"
+    while target.exists():
+        target = target.with_name(f"_{target.name}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.move(path, target))
+
+
+def utc_now() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def file_stamp(iso: str | None = None) -> str:
+    """A time as it can stand in file names, such as ``20260102T030405Z``."""
+    moment = datetime.fromisoformat(iso) if iso else datetime.now(UTC)
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; nulls outside a checkout."""
+
+    def git(*arguments: str) -> str | None:
+        root = Path(__file__).parent
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+    }

@@ -1,0 +1,115 @@
+"""What watches a training: it saves states, stops on a signal, and tells how far things are."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from robotics_rl import training_state
+from robotics_rl.errors import Interrupted
+from robotics_rl.progress import Progress
+
+
+@dataclass
+class Stop:
+    """Set by a signal, read between two steps."""
+
+    signum: int | None = None
+
+
+@contextmanager
+def stop_requests() -> Iterator[Stop]:
+    """Turn the first SIGINT or SIGTERM into a request; a second one ends the process at once."""
+    stop = Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def give_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def request(signum: int, _: Any) -> None:
+        stop.signum = signum
+        give_back()
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        give_back()
+
+
+class StateKeeper(BaseCallback):
+    """Saves the training state now and then, and when asked to stop.
+
+    States are taken between rollouts, where nothing is half done. A rollout of PPO takes seconds,
+    so its last state is kept in memory: a run that is stopped inside a rollout repeats it.
+
+    Args:
+        path: where the state is written.
+        frequency: environment steps between two states; 0 writes one only when asked to stop.
+        stop: the request to stop.
+        describe: what to save beside the model's own state.
+    """
+
+    def __init__(
+        self, path: Path, frequency: int, stop: Stop, describe: Callable[[], dict[str, Any]]
+    ) -> None:
+        super().__init__()
+        self._path, self._frequency, self._stop, self._describe = path, frequency, stop, describe
+        self._next = frequency
+        self._last: dict[str, Any] | None = None
+
+    def _on_training_start(self) -> None:
+        self._next = self.num_timesteps + self._frequency
+
+    def _on_rollout_start(self) -> None:
+        due = bool(self._frequency) and self.num_timesteps >= self._next
+        if isinstance(self.model, OffPolicyAlgorithm) and not (due or self._stop.signum):
+            return
+        self._last = training_state.capture(self.model) | self._describe()
+        if due:
+            training_state.write(self._path, self._last)
+            self._next = self.num_timesteps + self._frequency
+        self._stop_if_asked()
+        if isinstance(self.model, OffPolicyAlgorithm):
+            self._last = None  # shares the replay buffer's arrays, which change from here on
+
+    def _on_step(self) -> bool:
+        self._stop_if_asked()
+        return True
+
+    def _stop_if_asked(self) -> None:
+        if self._stop.signum is None or self._last is None:
+            return
+        training_state.write(self._path, self._last)
+        raise Interrupted(
+            f"stopped after {self._last['counters']['num_timesteps']:,} steps; the state is in "
+            f"{self._path.parent}, and the same command with --resume goes on",
+            self._stop.signum,
+        )
+
+
+class ProgressReporter(BaseCallback):
+    """Tells the progress display how far training is."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def _on_step(self) -> bool:
+        rate = success_rate(self.model)
+        self._progress.update(self.num_timesteps, "" if rate is None else f"success {rate:.2f}")
+        return True
+
+
+def success_rate(model: BaseAlgorithm) -> float | None:
+    """Share of the last 100 training episodes that ended in success."""
+    episodes = model.ep_success_buffer
+    return sum(map(float, episodes)) / len(episodes) if episodes else None

@@ -1,0 +1,220 @@
+"""Checkpoints: plain Stable-Baselines3 loads what we save, and we load without running code."""
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from robotics_rl.artifacts import atomic_write, metadata_path, read_json, sha256_of, to_json
+from robotics_rl.envs import has_goals
+from robotics_rl.errors import UsageError
+from robotics_rl.learners.sb3 import ALGORITHMS
+from robotics_rl.schemas import Metadata, Training
+
+# What a loading process must not need: this project, an environment, or a gigabyte of buffer. The
+# values trained with stand in the metadata.
+_NEUTRAL: dict[str, Any] = {
+    "replay_buffer_class": None,
+    "replay_buffer_kwargs": {},
+    "buffer_size": 1_000,
+    "ep_info_buffer": None,
+    "ep_success_buffer": None,
+    "_last_obs": None,
+    "_last_original_obs": None,
+    "_last_episode_starts": None,
+    "_custom_logger": False,
+}
+
+
+def save(model: BaseAlgorithm, checkpoint: Path, describe: Any) -> Metadata:
+    """Write the checkpoint and its metadata; whoever sees the one sees the other complete.
+
+    Args:
+        model: any Stable-Baselines3 algorithm.
+        checkpoint: path of the zip.
+        describe: called with the SHA-256 of the zip, returns its ``Metadata``.
+    """
+    with atomic_write(checkpoint) as temporary:
+        with _neutral(model), temporary.open("wb") as file:
+            model.save(file)
+        metadata = cast(Metadata, describe(sha256_of(temporary)))
+        with atomic_write(metadata_path(checkpoint)) as beside:
+            beside.write_text(to_json(metadata), encoding="utf-8")
+    return metadata
+
+
+@contextmanager
+def _neutral(model: BaseAlgorithm) -> Iterator[None]:
+    trained_with = {name: getattr(model, name) for name in _NEUTRAL if hasattr(model, name)}
+    for name in trained_with:
+        setattr(model, name, _NEUTRAL[name])
+    try:
+        yield
+    finally:
+        for name, value in trained_with.items():
+            setattr(model, name, value)
+
+
+def read_metadata(checkpoint: Path) -> Metadata | None:
+    """The metadata beside a checkpoint; None where there is none that can be used."""
+    path = metadata_path(checkpoint)
+    if not path.exists():
+        return None
+    document = read_json(path)
+    if document.pop("schema", None) != Metadata.schema:
+        return None
+    try:
+        return Metadata(**{**document, "training": Training(**document["training"])})
+    except (KeyError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A policy ready to act, and where it comes from."""
+
+    policy: BasePolicy
+    algo: str
+    metadata: Metadata | None
+    sha256: str
+    warning: str | None
+
+
+def load_policy(
+    checkpoint: Path,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+    *,
+    algo: str = "auto",
+    device: str = "cpu",
+    trust_pickle: bool = False,
+) -> Loaded:
+    """Rebuild the policy from metadata and spaces, and load its tensors alone.
+
+    A Stable-Baselines3 zip also holds pickled Python objects, and unpickling runs whatever code
+    their author wished. They are not read here unless ``trust_pickle`` says so.
+
+    Raises:
+        UsageError: the file is missing, truncated or foreign, has no usable metadata, or fits
+            other spaces.
+    """
+    names = _entries(checkpoint)
+    if "policy.pth" not in names:
+        raise UsageError(f"{checkpoint} holds no policy; give a Stable-Baselines3 checkpoint")
+    metadata = read_metadata(checkpoint)
+    sha256 = sha256_of(checkpoint)
+    if trust_pickle:
+        algo = _algorithm_in(checkpoint) if algo == "auto" else algo
+        policy = _load_everything(checkpoint, algo, device)
+        _require_spaces(policy, observation_space, checkpoint)
+        return Loaded(policy, algo, metadata, sha256, None)
+    if metadata is None:
+        raise UsageError(
+            f"{checkpoint} has no usable {metadata_path(checkpoint).name} beside it, so the policy "
+            "cannot be rebuilt without unpickling, which runs code from the file; if you trust "
+            "its author, add --trust-pickle"
+        )
+    if algo not in ("auto", metadata.algo):
+        raise UsageError(f"{checkpoint} was trained with {metadata.algo}; leave out --algo {algo}")
+    policy = _build_policy(metadata, observation_space, action_space).to(device)
+    try:
+        policy.load_state_dict(_tensors(checkpoint, device))
+    except (RuntimeError, TypeError, AttributeError):
+        raise UsageError(
+            f"{checkpoint} was trained for other spaces than those of this environment "
+            f"(it comes from {metadata.env_id}); give the --env it was trained on"
+        ) from None
+    policy.set_training_mode(False)
+    warning = None
+    if sha256 != metadata.checkpoint_sha256:
+        warning = f"{checkpoint} is not the file that its metadata describes (SHA-256 differs)"
+    return Loaded(policy, metadata.algo, metadata, sha256, warning)
+
+
+def _entries(checkpoint: Path) -> list[str]:
+    if not checkpoint.is_file():
+        raise UsageError(f"checkpoint {checkpoint} does not exist; train it first, or check --ckpt")
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        raise UsageError(
+            f"{checkpoint} is truncated or not a checkpoint; copy it again or train it anew"
+        ) from None
+
+
+def _tensors(checkpoint: Path, device: str) -> dict[str, torch.Tensor]:
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            content = archive.read("policy.pth")
+        return cast(
+            dict[str, torch.Tensor],
+            torch.load(io.BytesIO(content), map_location=device, weights_only=True),
+        )
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        raise UsageError(
+            f"the tensors in {checkpoint} are damaged or are not plain tensors; "
+            "it was not loaded, get a sound copy"
+        ) from None
+
+
+def _build_policy(
+    metadata: Metadata, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> BasePolicy:
+    kind = "MultiInputPolicy" if has_goals(observation_space) else "MlpPolicy"
+    try:
+        policy_class = ALGORITHMS[metadata.algo].policy_aliases[kind]
+        net_arch = [int(size) for size in metadata.hyperparameters["net_arch"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"the metadata names no usable policy ({error}); write it again") from None
+    # The learning rate only reaches the optimizer, which is not used here.
+    return policy_class(observation_space, action_space, lambda _: 0.0, net_arch=net_arch)
+
+
+def _algorithm_in(checkpoint: Path) -> str:
+    """The algorithm, from the readable part of a foreign zip."""
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            module = json.loads(archive.read("data"))["policy_class"]["__module__"]
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        module = ""
+    for algo in ("ppo", "sac", "td3"):
+        if f".{algo}." in module:
+            return algo
+    if module == "stable_baselines3.common.policies":  # PPO's policies are the shared ones
+        return "ppo"
+    raise UsageError(f"cannot tell which algorithm made {checkpoint}; name it with --algo")
+
+
+def _load_everything(checkpoint: Path, algo: str, device: str) -> BasePolicy:
+    if algo not in ALGORITHMS:
+        raise UsageError(f"unknown --algo {algo!r}; choose one of: {', '.join(ALGORITHMS)}")
+    loaded = ALGORITHMS[algo].load(
+        checkpoint, device=device, custom_objects={**_NEUTRAL, "learning_rate": 0.0}
+    )
+    loaded.policy.set_training_mode(False)
+    return loaded.policy
+
+
+def _require_spaces(policy: BasePolicy, observation_space: Any, checkpoint: Path) -> None:
+    if policy.observation_space.shape != observation_space.shape or (
+        isinstance(observation_space, spaces.Dict)
+        and {key: part.shape for key, part in observation_space.items()}
+        != {
+            key: part.shape for key, part in getattr(policy.observation_space, "spaces", {}).items()
+        }
+    ):
+        raise UsageError(
+            f"{checkpoint} was trained for other spaces than those of this environment; "
+            "give the --env it was trained on"
+        )

@@ -1,0 +1,200 @@
+"""The command line: flags made from the settings, and what an exit code means."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from robotics_rl import config
+from robotics_rl.config import ALGORITHMS, HER, EvalSettings, Run, TrainSettings
+from robotics_rl.errors import Interrupted, UsageError
+from robotics_rl.versions import check_dependencies
+
+# SAC stands first because its --ent-coef takes words as well as numbers.
+ALGORITHM_PARTS = (config.SAC, config.PPO, config.TD3, config.DDPG)
+
+
+class Parser(argparse.ArgumentParser):
+    """``ArgumentParser`` whose errors are one line like all others."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**kwargs, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what ``run`` prints."""
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Call ``main`` with the arguments and turn its outcome into an exit code.
+
+    0 done, 1 a criterion failed (or a traceback), 2 bad usage, 128 + n stopped by signal n.
+    """
+    try:
+        check_dependencies()
+        code = main(sys.argv[1:])
+    except UsageError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 2
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        code = 128 + stopped.signum
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def parse_train(argv: Sequence[str]) -> TrainSettings:
+    """Settings from the arguments of ``train.py``."""
+    parser = Parser(
+        prog="train.py",
+        description="Train a policy with Stable-Baselines3.",
+        epilog="example:\n  python train.py --algo ppo --env FetchReachDense-v4 --seed 0",
+    )
+    parser.add_argument("--algo", required=True, choices=list(ALGORITHMS), help="algorithm")
+    parser.add_argument("--env", required=True, help="Gymnasium environment id")
+    parser.add_argument("--print-defaults", action=_PrintDefaults)
+    add_training_options(parser)
+    return training_settings(vars(parser.parse_args(argv)))
+
+
+def add_training_options(
+    parser: argparse.ArgumentParser, defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Every training flag; ``defaults`` (by field name) replace those of the algorithms."""
+    run_group = parser.add_argument_group("run")
+    add_options(run_group, Run, defaults=defaults)
+    group = parser.add_argument_group("algorithm")
+    add_options(group, *ALGORITHM_PARTS, defaults=defaults)
+    hindsight = parser.add_argument_group("hindsight")
+    hindsight.add_argument("--her", action="store_true", help="relabel goals in hindsight")
+    add_options(hindsight, HER, defaults=defaults)
+
+
+def training_settings(
+    given: Mapping[str, Any], *, chapter: str | None = None, **defaults: Any
+) -> TrainSettings:
+    """Resolve parsed flags; ``defaults`` hold where no flag was given."""
+    values = {**defaults, **given}
+    named = {name: values.pop(name) for name in ("algo", "env")}
+    her = values.pop("her", False)
+    return config.resolve(named["algo"], named["env"], values, her=her, chapter=chapter)
+
+
+def parse_eval(argv: Sequence[str]) -> tuple[EvalSettings, list[int]]:
+    """Settings and episode seeds from the arguments of ``eval.py``."""
+    parser = Parser(
+        prog="eval.py",
+        description="Evaluate a checkpoint, or a baseline, without executing code from the file.",
+        epilog="examples:\n"
+        "  python eval.py --ckpt checkpoints/ppo_FetchReachDense-v4_seed0.zip\n"
+        "  python eval.py --baseline do-nothing --env FetchPush-v4",
+    )
+    add_options(parser, EvalSettings)
+    return eval_settings(vars(parser.parse_args(argv)))
+
+
+def eval_settings(given: Mapping[str, Any]) -> tuple[EvalSettings, list[int]]:
+    """Check parsed evaluation flags."""
+    settings: EvalSettings = config.fill(EvalSettings, given)
+    if (settings.ckpt is None) == (settings.baseline is None):
+        raise UsageError(
+            "name what to evaluate: either --ckpt PATH or --baseline do-nothing|random"
+        )
+    return settings, settings.episode_seeds(given)
+
+
+def add_options(
+    parser: "argparse.ArgumentParser | argparse._ArgumentGroup",
+    *parts: type,
+    defaults: Mapping[str, Any] | None = None,
+    only: Sequence[str] | None = None,
+) -> None:
+    """Add a flag per field; flags that are not given leave no trace in the namespace."""
+    for row in config.option_rows(*parts):
+        if only is not None and row.name not in only:
+            continue
+        default = (defaults or {}).get(row.name)
+        shown = _default_text(row.name, parts) if default is None else _shown(default)
+        flags = [config.flag_of(row.name), *row.metadata["aliases"]]
+        kwargs: dict[str, Any] = {
+            "dest": row.name,
+            "default": argparse.SUPPRESS,
+            "help": row.metadata["help"] + (f" (default: {shown})" if shown else ""),
+        }
+        if row.type is bool:
+            kwargs["action"] = argparse.BooleanOptionalAction if row.default else "store_true"
+        else:
+            kwargs["type"] = _CONVERTERS[row.type]
+            kwargs["metavar"] = _METAVARS.get(row.type, "WORD")
+        parser.add_argument(*flags, **kwargs)
+
+
+def _default_text(name: str, parts: Sequence[type]) -> str:
+    """The default, or each algorithm's where they differ; nothing for what is off or unset."""
+    by_part = {
+        part.__name__.lower(): _shown(row.default)
+        for part in parts
+        for row in config.option_rows(part)
+        if row.name == name and row.default not in (None, False)
+    }
+    if len(set(by_part.values())) > 1:
+        return ", ".join(f"{part} {shown}" for part, shown in by_part.items())
+    return next(iter(by_part.values()), "")
+
+
+def _shown(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)
+
+
+def _number_or_word(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+_CONVERTERS: dict[Any, Callable[[str], Any]] = {
+    int: int,
+    float: float,
+    str: str,
+    str | None: str,
+    float | str: _number_or_word,
+    tuple[int, ...]: _sizes,
+}
+_METAVARS: dict[Any, str] = {int: "N", float: "X", tuple[int, ...]: "N,N", float | str: "X"}
+_sizes.__name__ = "layer sizes"  # argparse names the type in its messages
+
+
+class _PrintDefaults(argparse.Action):
+    """``--print-defaults``: every setting and its default per algorithm, then exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        text = "print the defaults of every algorithm and exit"
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=text)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(defaults_table())
+        parser.exit()
+
+
+def defaults_table() -> str:
+    """Every setting and its default per algorithm, as text."""
+    rows = [["setting", *ALGORITHMS]]
+    for row in config.option_rows(*ALGORITHMS.values(), HER, Run):
+        cells = []
+        for algorithm in ALGORITHMS.values():
+            hindsight = (HER,) if issubclass(algorithm, config.OffPolicy) else ()
+            defaults = {r.name: r.default for r in config.option_rows(algorithm, *hindsight, Run)}
+            cells.append(_shown(defaults[row.name]) if row.name in defaults else "-")
+        rows.append([row.name, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

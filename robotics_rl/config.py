@@ -1,0 +1,320 @@
+"""Every setting once: its default, its flag, its help and its check.
+
+Flags, metadata, ``--print-defaults`` and validation are all made from these dataclasses.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from robotics_rl.errors import UsageError
+
+Check = Callable[[Any], str | None]  # what a value must be, or None where it is fine
+
+
+def _positive(value: float) -> str | None:
+    return None if value > 0 and math.isfinite(value) else "must be a number above 0"
+
+
+def _not_negative(value: float) -> str | None:
+    return None if value >= 0 and math.isfinite(value) else "must be a number of at least 0"
+
+
+def _rate(value: float) -> str | None:
+    return None if 0 <= value <= 1 else "must lie between 0 and 1"
+
+
+def _layer_sizes(value: tuple[int, ...]) -> str | None:
+    return None if value and all(size > 0 for size in value) else "needs layer sizes such as 64,64"
+
+
+def _at_least_minus_one(value: int) -> str | None:
+    return (
+        None if value == -1 or value > 0 else "must be _positive, or -1 for one per step collected"
+    )
+
+
+def _one_of(*choices: str) -> Check:
+    return lambda value: None if value in choices else f"must be one of: {', '.join(choices)}"
+
+
+def _entropy_coefficient(value: float | str) -> str | None:
+    fine = value == "auto" if isinstance(value, str) else value >= 0 and math.isfinite(value)
+    return None if fine else "must be a number of at least 0, or auto"
+
+
+def option(default: Any, help_text: str, check: Check | None = None, *aliases: str) -> Any:
+    """A dataclass field that is also a flag; ``--field-name`` and the ``aliases`` set it."""
+    return field(default=default, metadata={"help": help_text, "check": check, "aliases": aliases})
+
+
+def revised(owner: type, name: str, default: Any) -> Any:
+    """The field ``name`` of ``owner`` with another default."""
+    inherited = next(row for row in dataclasses.fields(owner) if row.name == name)
+    return field(default=default, metadata=inherited.metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """What every algorithm has."""
+
+    learning_rate: float = option(3e-4, "step size of Adam", _positive)
+    gamma: float = option(0.99, "discount factor", _rate)
+    batch_size: int = option(256, "samples per gradient step", _positive)
+    net_arch: tuple[int, ...] = option(
+        (64, 64), "hidden layer sizes of actor and critic", _layer_sizes
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPO(Hyperparameters):
+    """Proximal policy optimization (Schulman et al. 2017), the book's settings."""
+
+    n_steps: int = option(1024, "steps per environment and rollout", _positive)
+    n_epochs: int = option(10, "passes over each rollout", _positive)
+    clip_range: float = option(0.2, "how far the policy ratio may move from 1", _positive)
+    gae_lambda: float = option(0.95, "bias-variance trade-off of the advantages", _rate)
+    ent_coef: float = option(0.0, "weight of the entropy bonus", _not_negative)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffPolicy(Hyperparameters):
+    """What the algorithms with a replay buffer share."""
+
+    net_arch: tuple[int, ...] = revised(Hyperparameters, "net_arch", (256, 256))
+    buffer_size: int = option(1_000_000, "transitions that the replay buffer holds", _positive)
+    learning_starts: int = option(10_000, "environment steps before learning", _not_negative)
+    tau: float = option(0.005, "share by which the target networks move", _rate)
+    train_freq: int = option(1, "steps per environment between two trainings", _positive)
+    gradient_steps: int = option(
+        1, "gradient steps per training (-1: one per step collected)", _at_least_minus_one
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAC(OffPolicy):
+    """Soft actor-critic (Haarnoja et al. 2018), the book's settings."""
+
+    ent_coef: float | str = option(
+        "auto", "entropy coefficient α: a number, or auto to learn it", _entropy_coefficient
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TD3(OffPolicy):
+    """Twin delayed DDPG (Fujimoto et al. 2018) with the exploration noise of the paper."""
+
+    learning_rate: float = revised(Hyperparameters, "learning_rate", 1e-3)
+    action_noise: float = option(
+        0.1, "standard deviation of the exploration noise on actions in [-1, 1]", _not_negative
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPG(TD3):
+    """Deep deterministic policy gradient (Lillicrap et al. 2016), with TD3's exploration noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HER:
+    """Hindsight experience replay (Andrychowicz et al. 2017)."""
+
+    n_sampled_goal: int = option(
+        4, "relabelled goals per real one", _positive, "--her-n-sampled-goal"
+    )
+    goal_selection_strategy: str = option(
+        "future",
+        "where relabelled goals come from: future, final or episode",
+        _one_of("future", "final", "episode"),
+        "--her-goal-selection-strategy",
+    )
+
+
+ALGORITHMS: dict[str, type[Hyperparameters]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
+ENGINES = ("sb3",)
+
+# A recipe is a named set of hyper-parameters that replaces algorithm defaults. The defaults above
+# are the book's, so its recipe replaces nothing.
+RECIPES: dict[str, Mapping[str, Any]] = {"book": {}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Where and how long to train."""
+
+    seed: int = option(0, "seed of weights, environments and noise", _not_negative)
+    total_steps: int = option(1_000_000, "environment steps, summed over environments", _positive)
+    n_envs: int = option(8, "environments stepped side by side", _positive)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N")
+    engine: str = option("sb3", "what steps and learns: sb3", _one_of(*ENGINES))
+    recipe: str = option("book", "named set of hyper-parameters", _one_of(*RECIPES))
+    out: str | None = option(None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)")
+    checkpoints_dir: str = option("checkpoints", "where checkpoints go")
+    log_dir: str = option("runs", "where curves go")
+    run_tag: str | None = option(None, "sub-folder of every root for this run's artifacts")
+    track: str = option("tb", "TensorBoard (tb) or curves.csv alone (none)", _one_of("tb", "none"))
+    checkpoint_freq: int = option(
+        50_000, "environment steps between two saved training states (0: never)", _not_negative
+    )
+    resume: bool = option(False, "go on with the unfinished run that was stopped here")
+    progress: bool = option(True, "show progress")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """One training, every value resolved."""
+
+    algo: str
+    env_id: str
+    hyperparameters: Hyperparameters
+    her: HER | None = None
+    run: Run = field(default_factory=Run)
+    chapter: str | None = None
+
+    @property
+    def run_name(self) -> str:
+        """``sac``, ``sac_her`` …: the RUN of every path."""
+        return f"{self.algo}_her" if self.her else self.algo
+
+    def flat_hyperparameters(self) -> dict[str, Any]:
+        """Everything that shapes the result, as recorded in the metadata."""
+        flat: dict[str, Any] = {"n_envs": self.run.n_envs}
+        for part in (self.hyperparameters, self.her):
+            if part is not None:
+                flat |= dataclasses.asdict(part)
+        flat["net_arch"] = list(flat["net_arch"])
+        return flat
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """One evaluation."""
+
+    ckpt: str | None = option(None, "checkpoint to evaluate")
+    baseline: str | None = option(
+        None, "floor to evaluate instead: do-nothing or random", _one_of("do-nothing", "random")
+    )
+    env: str | None = option(None, "environment id (default: the one trained on)")
+    algo: str = option("auto", "algorithm of a checkpoint without metadata")
+    n_episodes: int = option(100, "episodes", _positive)
+    seed: int = option(0, "reset seed of the first episode; the next ones follow", _not_negative)
+    seeds: str | None = option(None, "reset seeds instead, such as 0,1,2 or 0-99")
+    deterministic: bool = option(True, "act without exploration noise")
+    json_out: str | None = option(None, "result path (default: results/RUN_env_seedK_eval.json)")
+    results_dir: str = option("results", "where results go")
+    run_tag: str | None = option(None, "sub-folder of the results (default: the run's own)")
+    video: bool = option(False, "record episodes as MP4")
+    video_out: str | None = option(None, "video path (default: videos/RUN_ENV_seedK.mp4)")
+    n_video_episodes: int = option(1, "episodes in the video", _positive)
+    device: str = option("cpu", "auto, cpu, cuda or cuda:N; small networks act fastest on the cpu")
+    trust_pickle: bool = option(False, "run the code inside a checkpoint that has no metadata")
+    progress: bool = option(True, "show progress")
+
+    def episode_seeds(self, given: Mapping[str, Any]) -> list[int]:
+        """One reset seed per episode.
+
+        Raises:
+            UsageError: fewer seeds than episodes asked for, or no seeds at all.
+        """
+        if self.seeds is None:
+            return list(range(self.seed, self.seed + self.n_episodes))
+        seeds = parse_seeds(self.seeds)
+        n_episodes = self.n_episodes if "n_episodes" in given else len(seeds)
+        if len(seeds) < n_episodes:
+            raise UsageError(f"--seeds names {len(seeds)} of {n_episodes} episodes; name more")
+        return seeds[:n_episodes]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0,1,2``, ``0-99`` or both → seeds.
+
+    Raises:
+        UsageError: anything else.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"cannot read seeds {text!r}; write them as 0,1,2 or 0-99")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    if not seeds:
+        raise UsageError(f"no seeds in {text!r}; write them as 0,1,2 or 0-99")
+    return seeds
+
+
+def resolve(
+    algo: str,
+    env_id: str,
+    given: Mapping[str, Any],
+    *,
+    her: bool = False,
+    chapter: str | None = None,
+) -> TrainSettings:
+    """Fill what was not ``given`` from the recipe, then from the defaults, and check every value.
+
+    Args:
+        algo: key of ``ALGORITHMS``.
+        env_id: Gymnasium id.
+        given: values by field name, of any of the dataclasses here.
+        her: relabel goals in hindsight.
+        chapter: the chapter script that asks, e.g. ``ch02``.
+
+    Raises:
+        UsageError: an unknown algorithm, a flag of another algorithm, or a value out of bounds.
+    """
+    if algo not in ALGORITHMS:
+        raise UsageError(f"unknown --algo {algo!r}; choose one of: {', '.join(ALGORITHMS)}")
+    if her and not issubclass(ALGORITHMS[algo], OffPolicy):
+        raise UsageError(f"--her needs a replay buffer and {algo} has none; use --algo sac")
+    parts = [ALGORITHMS[algo], Run] + ([HER] if her else [])
+    known = {row.name for part in parts for row in dataclasses.fields(part)}
+    for name in given:
+        if name not in known:
+            needs = "--her" if name in _names(HER) else f"another --algo than {algo}"
+            raise UsageError(f"{flag_of(name)} has no effect here; it needs {needs}")
+    recipe = RECIPES.get(given.get("recipe", Run.recipe), {})
+    algorithm, run, *hindsight = (fill(part, {**recipe, **given}) for part in parts)
+    return TrainSettings(
+        algo=algo,
+        env_id=env_id,
+        hyperparameters=algorithm,
+        her=hindsight[0] if hindsight else None,
+        run=run,
+        chapter=chapter,
+    )
+
+
+def flag_of(name: str) -> str:
+    """``batch_size`` → ``--batch-size``."""
+    return "--" + name.replace("_", "-")
+
+
+def option_rows(*parts: type) -> Iterator[dataclasses.Field[Any]]:
+    """The fields of several dataclasses, each name once."""
+    seen: set[str] = set()
+    for part in parts:
+        for row in dataclasses.fields(part):
+            if row.name not in seen:
+                seen.add(row.name)
+                yield row
+
+
+def _names(part: type) -> set[str]:
+    return {row.name for row in dataclasses.fields(part)}
+
+
+def fill(part: type, values: Mapping[str, Any]) -> Any:
+    """An instance of a settings dataclass with ``values``, every one checked."""
+    filled = part(**{name: values[name] for name in _names(part) & values.keys()})
+    for row in dataclasses.fields(part):
+        check: Check | None = row.metadata["check"]
+        value = getattr(filled, row.name)
+        try:
+            problem = check(value) if check and value is not None else None
+        except TypeError:  # a word where a number belongs
+            problem = "must be a number"
+        if problem:
+            raise UsageError(f"{flag_of(row.name)} {problem}, got {value!r}")
+    return filled

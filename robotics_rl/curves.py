@@ -1,0 +1,123 @@
+"""Learning curves on disk: TensorBoard events, and the small CSV that figures read."""
+
+import csv
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from robotics_rl.artifacts import atomic_write
+
+# column → key in Stable-Baselines3's logger
+_LOGGED = {
+    "success_rate": "rollout/success_rate",
+    "ep_rew_mean": "rollout/ep_rew_mean",
+    "ent_coef": "train/ent_coef",
+    "critic_loss": "train/critic_loss",
+    "actor_loss": "train/actor_loss",
+    "value_loss": "train/value_loss",
+    "policy_gradient_loss": "train/policy_gradient_loss",
+    "entropy_loss": "train/entropy_loss",
+    "approx_kl": "train/approx_kl",
+    "clip_fraction": "train/clip_fraction",
+    "explained_variance": "train/explained_variance",
+}
+COLUMNS = ("env_steps", "gradient_steps", "wall_seconds", *_LOGGED)
+
+
+class CurvesWriter(KVWriter):
+    """Appends a row to ``curves.csv`` whenever the logger dumps.
+
+    Args:
+        path: the CSV.
+        after: keep the rows up to this many environment steps (a resumed run repeats the others).
+        gradient_steps: tells how many were taken so far.
+        wall_seconds: training time of the run before this process.
+    """
+
+    def __init__(
+        self, path: Path, after: int, gradient_steps: Callable[[], int], wall_seconds: float
+    ) -> None:
+        kept = _rows_up_to(path, after)
+        with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(kept)
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
+        self._gradient_steps = gradient_steps
+        self._started = time.monotonic() - wall_seconds
+        self._last_step = after
+
+    def write(
+        self, key_values: dict[str, Any], _: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """One row; a second dump at the same step says nothing new."""
+        if step <= self._last_step:
+            return
+        self._last_step = step
+        logged = {
+            column: f"{float(key_values[key]):.6g}"
+            for column, key in _LOGGED.items()
+            if key in key_values
+        }
+        self._writer.writerow(
+            {
+                "env_steps": step,
+                "gradient_steps": self._gradient_steps(),
+                "wall_seconds": f"{time.monotonic() - self._started:.2f}",
+                **logged,
+            }
+        )
+        self._file.flush()
+
+    def close(self) -> None:
+        """Put the curve on disk."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class _TensorBoard(TensorBoardOutputFormat):
+    """Stable-Baselines3's writer, continuing a curve: later events of a killed run are hidden."""
+
+    def __init__(self, folder: Path, purge_step: int | None) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self._is_closed = False
+
+
+def make_logger(
+    curves: Path,
+    done: int,
+    gradient_steps: Callable[[], int],
+    wall_seconds: float,
+    *,
+    tensorboard: bool,
+) -> Logger:
+    """The logger of a training that has ``done`` environment steps behind it."""
+    writers: list[KVWriter] = [CurvesWriter(curves, done, gradient_steps, wall_seconds)]
+    if tensorboard:
+        writers.append(_TensorBoard(curves.parent, purge_step=done + 1 if done else None))
+    return Logger(folder=str(curves.parent), output_formats=writers)
+
+
+def read_curves(path: Path) -> list[dict[str, float | None]]:
+    """Rows of a ``curves.csv``; None where a value was not logged."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            {column: float(value) if value else None for column, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _rows_up_to(path: Path, env_steps: int) -> list[dict[str, str]]:
+    if not env_steps or not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # The last line of a killed run may be cut short.
+    whole = [row for row in rows if None not in row.values()]
+    return [row for row in whole if int(row["env_steps"]) <= env_steps]

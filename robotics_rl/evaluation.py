@@ -1,0 +1,122 @@
+"""Evaluate: one verb from a checkpoint, or the name of a baseline, to a JSON of results."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robotics_rl import artifacts, checkpoints, envs, rendering
+from robotics_rl.config import EvalSettings
+from robotics_rl.devices import resolve_device
+from robotics_rl.envs import Env, MakeEnv
+from robotics_rl.errors import UsageError
+from robotics_rl.playing import BASELINES, Actor, Subject, play
+from robotics_rl.schemas import Evaluation, Metadata
+from robotics_rl.video import write_mp4
+
+
+def evaluate(
+    settings: EvalSettings,
+    seeds: list[int],
+    *,
+    chapter: str | None = None,
+    make_env: MakeEnv = envs.make_env,
+) -> tuple[Evaluation, Path]:
+    """Play the episodes, write the result (and a video), and say where.
+
+    Args:
+        settings: what to evaluate and where to write.
+        seeds: one reset seed per episode.
+        chapter: prefix of the result's name; the one in the checkpoint's metadata if None.
+        make_env: builds one environment.
+
+    Returns:
+        The result and the path of its JSON.
+
+    Raises:
+        UsageError: it cannot be carried out; nothing was written.
+    """
+    device = resolve_device(settings.device)
+    metadata = checkpoints.read_metadata(_checkpoint(settings)) if settings.ckpt else None
+    env_id = settings.env or (metadata.env_id if metadata else None)
+    if env_id is None:
+        raise UsageError("the environment is not known; name it with --env")
+    if settings.video:
+        rendering.choose_backend()
+    env = make_env(env_id, render_mode="rgb_array" if settings.video else None)
+    actor, subject = _actor(settings, env, device)
+    name = _name(settings, metadata, subject, env_id)
+    tag = settings.run_tag or (metadata.run_tag if metadata else None)
+    chapter = chapter or (metadata.chapter if metadata else None)
+    path = Path(
+        settings.json_out or artifacts.evaluation_path(settings.results_dir, tag, chapter, name)
+    )
+    artifacts.require_writable(path.parent)
+    frames: list[NDArray[np.uint8]] = []
+
+    def keep(index: int, frame: NDArray[np.uint8]) -> None:
+        if index < settings.n_video_episodes:
+            frames.append(frame)
+
+    result = play(
+        actor,
+        env,
+        seeds,
+        subject,
+        deterministic=settings.deterministic,
+        device=device,
+        show_progress=settings.progress,
+        on_frame=keep if settings.video else None,
+    )
+    env.close()
+    _keep_result_of_another_checkpoint(path, subject)
+    artifacts.write_json(path, result)
+    if settings.video:
+        stem = _checkpoint(settings).stem if settings.ckpt else name
+        video = Path(settings.video_out or Path("videos", tag or "", f"{stem}.mp4"))
+        write_mp4(video, frames)
+        print(f"OK: wrote {video}")
+    return result, path
+
+
+def _checkpoint(settings: EvalSettings) -> Path:
+    assert settings.ckpt is not None
+    return artifacts.checkpoint_path(Path(settings.ckpt))
+
+
+def _actor(settings: EvalSettings, env: Env, device: str) -> tuple[Actor, Subject]:
+    if settings.baseline:
+        actor = BASELINES[settings.baseline](env)
+        return actor, Subject(algo=settings.baseline.replace("-", "_"))
+    checkpoint = _checkpoint(settings)
+    loaded = checkpoints.load_policy(
+        checkpoint,
+        env.observation_space,
+        env.action_space,
+        algo=settings.algo,
+        device=device,
+        trust_pickle=settings.trust_pickle,
+    )
+    if loaded.warning:
+        print(f"WARN: {loaded.warning}")
+    seed = loaded.metadata.seed if loaded.metadata else None
+    return loaded.policy, Subject(loaded.algo, checkpoint.as_posix(), loaded.sha256, seed)
+
+
+def _name(settings: EvalSettings, metadata: Metadata | None, subject: Subject, env_id: str) -> str:
+    if settings.ckpt and metadata is None:
+        return _checkpoint(settings).stem
+    run_name = subject.algo + ("_her" if metadata and metadata.her else "")
+    return artifacts.evaluation_name(run_name, env_id, subject.training_seed)
+
+
+def _keep_result_of_another_checkpoint(path: Path, subject: Subject) -> None:
+    """A sanity run must not cost a published result."""
+    if not path.exists():
+        return
+    old: dict[str, Any] = artifacts.read_json(path)
+    if old.get("checkpoint_sha256") != subject.checkpoint_sha256:
+        stamp = artifacts.file_stamp(old.get("created_at"))
+        moved = artifacts.move_aside(path, path.parent / "previous", stamp)
+        print(f"{path.name} was of another checkpoint: it went to {moved}")

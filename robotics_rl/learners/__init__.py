@@ -1,0 +1,36 @@
+"""Engines: what steps the environments and what learns from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from robotics_rl.config import TrainSettings
+from robotics_rl.envs import MakeEnv
+from robotics_rl.learners import sb3
+
+
+class ResumableEnv(Protocol):
+    """What training asks of a ``VecEnv`` beyond Stable-Baselines3's own interface."""
+
+    def state(self) -> dict[str, Any]:
+        """Exact state between two steps."""
+
+    def restore(self, state: dict[str, Any]) -> bool:
+        """Go on from a state; False where episodes had to start anew."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Two builders that fit each other; training itself is the same for every engine.
+
+    ``make_env`` gives a Stable-Baselines3 ``VecEnv`` that is a ``ResumableEnv`` too.
+    ``make_model`` gives an algorithm that steps it and writes Stable-Baselines3's checkpoints.
+    """
+
+    make_env: Callable[[TrainSettings, MakeEnv], Any]
+    make_model: Callable[[TrainSettings, Any, str], BaseAlgorithm]
+
+
+ENGINES = {"sb3": Engine(sb3.make_env, sb3.make_model)}

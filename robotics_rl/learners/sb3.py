@@ -1,0 +1,96 @@
+"""The engine ``sb3``: plain Stable-Baselines3 with this project's settings."""
+
+import math
+from typing import Any
+
+import numpy as np
+from stable_baselines3 import DDPG, PPO, SAC, TD3, HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from robotics_rl import config
+from robotics_rl.config import TrainSettings
+from robotics_rl.envs import MakeEnv, has_goals
+from robotics_rl.envs.vector import ResumableVecEnv, make_training_env
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
+
+
+def make_env(settings: TrainSettings, make_env: MakeEnv) -> ResumableVecEnv:
+    """The environments of a training."""
+    run = settings.run
+    return make_training_env(settings.env_id, run.n_envs, run.seed, make_env)
+
+
+def make_model(settings: TrainSettings, env: ResumableVecEnv, device: str) -> BaseAlgorithm:
+    """The algorithm with fresh weights, drawn from the global random streams as they stand.
+
+    No seed is handed over: Stable-Baselines3 would seed the environments with it as well.
+    """
+    common: dict[str, Any] = {
+        "policy": "MultiInputPolicy" if has_goals(env.observation_space) else "MlpPolicy",
+        "env": env,
+        "device": device,
+        "policy_kwargs": {"net_arch": list(settings.hyperparameters.net_arch)},
+        "learning_rate": settings.hyperparameters.learning_rate,
+        "gamma": settings.hyperparameters.gamma,
+        "batch_size": settings.hyperparameters.batch_size,
+    }
+    match settings.hyperparameters:
+        case config.PPO() as ppo:
+            return PPO(
+                **common,
+                n_steps=ppo.n_steps,
+                n_epochs=ppo.n_epochs,
+                clip_range=ppo.clip_range,
+                gae_lambda=ppo.gae_lambda,
+                ent_coef=ppo.ent_coef,
+            )
+        case config.SAC() as sac:
+            return SAC(**common, **_off_policy(settings, sac), ent_coef=sac.ent_coef)
+        case config.TD3() as td3:
+            n_actions = int(np.prod(env.action_space.shape or (0,)))
+            noise = NormalActionNoise(np.zeros(n_actions), np.full(n_actions, td3.action_noise))
+            algorithm = DDPG if isinstance(td3, config.DDPG) else TD3
+            return algorithm(**common, **_off_policy(settings, td3), action_noise=noise)
+    raise TypeError(f"no algorithm for {settings.hyperparameters}")
+
+
+def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "buffer_size": values.buffer_size,
+        "learning_starts": values.learning_starts,
+        "tau": values.tau,
+        "train_freq": values.train_freq,
+        "gradient_steps": values.gradient_steps,
+    }
+    if settings.her:
+        arguments |= {
+            "replay_buffer_class": HerReplayBuffer,
+            "replay_buffer_kwargs": {
+                "n_sampled_goal": settings.her.n_sampled_goal,
+                "goal_selection_strategy": settings.her.goal_selection_strategy,
+            },
+        }
+    return arguments
+
+
+def gradient_steps(model: BaseAlgorithm) -> int:
+    """Optimizer steps taken so far (PPO counts epochs; each holds several)."""
+    assert isinstance(model, PPO | OffPolicyAlgorithm)
+    updates: int = model._n_updates
+    if isinstance(model, PPO):
+        updates *= math.ceil(model.n_steps * model.n_envs / model.batch_size)
+    return updates
+
+
+def transition_bytes(settings: TrainSettings, space: Any, action_space: Any) -> int:
+    """Bytes that one transition takes in the replay buffer."""
+    parts = space.spaces.values() if hasattr(space, "spaces") else [space]
+    observation = sum(int(np.prod(part.shape)) * part.dtype.itemsize for part in parts)
+    action = int(np.prod(action_space.shape)) * 4
+    reward_done_timeout = 3 * 4
+    # HER keeps two 8-byte episode indices, and an empty info dictionary with its pointer.
+    episode = 16 + 72 if settings.her else 0
+    return 2 * observation + action + reward_done_timeout + episode

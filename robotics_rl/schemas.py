@@ -1,0 +1,149 @@
+"""Every JSON document the project writes, as a typed dataclass."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How the training went."""
+
+    wall_seconds: float
+    steps_per_second: float
+    final_success_rate: float | None  # last logged rollout value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """Beside every checkpoint: what made it, so that it can be judged, repeated and rebuilt."""
+
+    schema: ClassVar[str] = "meta/1"
+    algo: str
+    env_id: str
+    seed: int
+    total_steps: int  # asked for
+    steps_done: int
+    her: bool
+    hyperparameters: dict[str, Any]
+    engine: str
+    recipe: str
+    chapter: str | None
+    run_tag: str | None
+    env_steps: int
+    gradient_steps: int
+    update_to_data: float
+    device: str
+    device_name: str
+    created_at: str  # UTC, ISO 8601
+    command: list[str]
+    git: dict[str, Any]
+    versions: dict[str, str | None]
+    platform: str
+    training: Training
+    checkpoint_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One evaluated episode; distances in metres."""
+
+    seed: int
+    return_: float  # undiscounted sum of rewards
+    length: int
+    success: bool | None  # info["is_success"] at the last step
+    success_any_step: bool | None
+    started_solved: bool | None
+    final_distance: float | None  # ‖achieved − desired‖₂ at the last step
+    time_to_success: int | None  # first step (from 1) that succeeds; None if none does
+    action_smoothness: float  # Σ‖aₜ − aₜ₋₁‖² over the episode
+    action_max_abs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """Means over episodes (standard deviations with ddof 0); intervals are Wilson's at 95 %."""
+
+    success_rate: float | None
+    success_rate_ci95: tuple[float, float] | None
+    success_any_step_rate: float | None
+    n_started_solved: int | None
+    success_rate_unsolved_start: float | None
+    success_rate_unsolved_start_ci95: tuple[float, float] | None
+    return_mean: float
+    return_std: float
+    final_distance_mean: float | None
+    final_distance_std: float | None
+    ep_len_mean: float
+    ep_len_std: float
+    time_to_success_mean: float | None  # over the episodes that succeed at some step
+    action_smoothness_mean: float
+    action_max_abs_mean: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A policy, or a baseline, over a fixed list of episodes."""
+
+    schema: ClassVar[str] = "eval/1"
+    algo: str
+    env_id: str
+    checkpoint: str | None
+    checkpoint_sha256: str | None
+    n_episodes: int
+    seeds: list[int]  # one reset seed per episode
+    deterministic: bool
+    device: str
+    created_at: str
+    versions: dict[str, str | None]
+    training_seed: int | None
+    wall_seconds: float
+    steps_per_second: float
+    aggregate: Aggregate
+    per_episode: list[Episode]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedSpread:
+    """One metric over training seeds.
+
+    ``mean ± t_half_width`` is Student's 95 % interval over seeds. ``iqm`` with its interval is the
+    interquartile mean over all episodes with a bootstrap stratified by seed. Intervals need three
+    seeds.
+    """
+
+    values: dict[str, float]  # by training seed
+    mean: float
+    t_half_width: float | None
+    iqm: float | None
+    iqm_bootstrap_ci95: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Groups of trained policies over the same evaluation episodes."""
+
+    schema: ClassVar[str] = "comparison/1"
+    env_id: str
+    created_at: str
+    seeds: list[int]
+    n_episodes: int
+    groups: dict[str, dict[str, SeedSpread]]  # run name → metric → spread
+    baselines: dict[str, dict[str, float | None]]  # baseline → metric → value
+    sources: list[str]  # evaluation files
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvDescription:
+    """What ``ch01_env_anatomy.py describe`` finds."""
+
+    schema: ClassVar[str] = "env/1"
+    env_id: str
+    created_at: str
+    observation_space: dict[str, dict[str, Any]]
+    action_space: dict[str, Any]
+    reward_type: str
+    distance_threshold: float  # metres
+    max_episode_steps: int
+    control_frequency_hz: float
+    observation_index_map: list[dict[str, str]]
+    versions: dict[str, str | None]

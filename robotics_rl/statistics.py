@@ -1,0 +1,66 @@
+"""Intervals for success rates and for means over training seeds."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a rate; stays within [0, 1] (Wilson 1927).
+
+    Args:
+        successes: number of successes.
+        n: number of trials, at least 1.
+        confidence: coverage, e.g. 0.95.
+    """
+    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def student_t_half_width(values: Sequence[float], confidence: float = 0.95) -> float | None:
+    """Half-width of the confidence interval of a mean over training seeds.
+
+    With three seeds the multiplier is 4.30, not 1.96. Fewer than three values give None: the
+    values themselves say more than an interval would.
+    """
+    n = len(values)
+    if n < 3:
+        return None
+    multiplier = float(stats.t.ppf(0.5 + confidence / 2, df=n - 1))
+    return multiplier * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
+def interquartile_mean(values: ArrayLike) -> float:
+    """Mean of the middle half of the values (Agarwal et al. 2021, "rliable")."""
+    return float(stats.trim_mean(np.asarray(values).ravel(), 0.25))
+
+
+def bootstrap_interval_of_iqm(
+    episodes_by_seed: Sequence[Sequence[float]],
+    confidence: float = 0.95,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Stratified bootstrap interval of the interquartile mean over all episodes.
+
+    Episodes are drawn anew within each training seed (Agarwal et al. 2021), so that every seed
+    keeps its weight.
+
+    Args:
+        episodes_by_seed: one row of episode values per training seed.
+        confidence: coverage, e.g. 0.95.
+        n_resamples: bootstrap samples.
+        seed: of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    resampled = [
+        rng.choice(np.asarray(row, dtype=float), size=(n_resamples, len(row)))
+        for row in episodes_by_seed
+    ]
+    means = stats.trim_mean(np.concatenate(resampled, axis=1), 0.25, axis=1)
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
