@@ -2,19 +2,12 @@
 
 from collections.abc import Sequence
 
-from robotics_rl import cli, rendering
+from robotics_rl import cli, commands
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, then evaluate; torch is loaded only once the arguments are right."""
-    settings, seeds = cli.parse_eval(argv)
-    if not settings.video:
-        rendering.render_nothing()
-    from robotics_rl import evaluation, reporting
-
-    result, path = evaluation.evaluate(settings, seeds)
-    print(reporting.evaluation_table(result))
-    print(f"OK: wrote {path}")
+    """Parse and evaluate."""
+    commands.evaluate(*cli.parse_eval(argv))
     return 0
 
 

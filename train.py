@@ -2,16 +2,12 @@
 
 from collections.abc import Sequence
 
-from robotics_rl import cli, rendering
+from robotics_rl import cli, commands
 
 
 def main(argv: Sequence[str]) -> int:
-    """Parse, then train; torch is loaded only once the arguments are right."""
-    settings = cli.parse_train(argv)
-    rendering.render_nothing()
-    from robotics_rl.training import train
-
-    train(settings)
+    """Parse and train."""
+    commands.train(cli.parse_train(argv))
     return 0
 
 

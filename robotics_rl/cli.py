@@ -19,6 +19,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("usage", "%(prog)s [flags]")
         super().__init__(**kwargs, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
@@ -110,16 +111,27 @@ def add_options(
     *parts: type,
     defaults: Mapping[str, Any] | None = None,
     only: Sequence[str] | None = None,
+    renamed: Mapping[str, str] | None = None,
 ) -> None:
-    """Add a flag per field; flags that are not given leave no trace in the namespace."""
+    """Add a flag per field; flags that are not given leave no trace in the namespace.
+
+    Args:
+        parser: parser or group to add to.
+        parts: settings dataclasses.
+        defaults: what the help shows instead of the fields' own defaults.
+        only: names of the fields to add (default: all).
+        renamed: fields to add, by the name they get here.
+    """
     for row in config.option_rows(*parts):
-        if only is not None and row.name not in only:
+        wanted = renamed or only
+        if wanted is not None and row.name not in wanted:
             continue
+        name = renamed[row.name] if renamed else row.name
         default = (defaults or {}).get(row.name)
         shown = _default_text(row.name, parts) if default is None else _shown(default)
-        flags = [config.flag_of(row.name), *row.metadata["aliases"]]
+        flags = [config.flag_of(name), *row.metadata["aliases"]]
         kwargs: dict[str, Any] = {
-            "dest": row.name,
+            "dest": name,
             "default": argparse.SUPPRESS,
             "help": row.metadata["help"] + (f" (default: {shown})" if shown else ""),
         }
@@ -137,7 +149,7 @@ def _default_text(name: str, parts: Sequence[type]) -> str:
         part.__name__.lower(): _shown(row.default)
         for part in parts
         for row in config.option_rows(part)
-        if row.name == name and row.default not in (None, False)
+        if row.name == name and row.default is not None and row.default is not False
     }
     if len(set(by_part.values())) > 1:
         return ", ".join(f"{part} {shown}" for part, shown in by_part.items())

@@ -18,7 +18,7 @@ from robotics_rl.video import write_mp4
 
 def evaluate(
     settings: EvalSettings,
-    seeds: list[int],
+    seeds: Sequence[int],
     *,
     chapter: str | None = None,
     make_env: MakeEnv = envs.make_env,

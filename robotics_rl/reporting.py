@@ -1,6 +1,10 @@
 """What people read: result tables, criteria and experiment cards."""
 
-from robotics_rl.schemas import Aggregate, Evaluation
+from pathlib import Path
+
+from robotics_rl.artifacts import read_json
+from robotics_rl.progress import clock
+from robotics_rl.schemas import Aggregate, Comparison, Evaluation, SeedSpread
 
 
 def evaluation_table(result: Evaluation) -> str:
@@ -42,3 +46,46 @@ def _millimetres(mean: Aggregate) -> str:
 
 def _optional(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
+
+
+def measured_time(metadata: Path) -> str:
+    """How long the training behind a published checkpoint took, and on what."""
+    if not metadata.exists():
+        return "not measured yet"
+    document = read_json(metadata)
+    training = document["training"]
+    return (
+        f"{clock(training['wall_seconds'])} for {document['steps_done']:,} steps "
+        f"({training['steps_per_second']:,.0f} steps/s, {document['device_name']})"
+    )
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Metrics as rows, groups and floors as columns, then the values per training seed."""
+    seeds = ", ".join(map(str, comparison.seeds))
+    header = ["metric", *comparison.groups, *comparison.baselines]
+    rows = [header]
+    for metric in next(iter(comparison.groups.values())):
+        cells = [_spread(group[metric]) for group in comparison.groups.values()]
+        floors = [_optional(floor[metric], ".3f") for floor in comparison.baselines.values()]
+        rows.append([metric, *cells, *floors])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{comparison.env_id}, training seeds {seeds}, {comparison.n_episodes} episodes each; "
+        "+/- is Student's 95 % interval over seeds",
+        *(
+            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            for row in rows
+        ),
+    ]
+    for name, group in comparison.groups.items():
+        for metric, spread in group.items():
+            values = ", ".join(f"seed {seed} {value:.3f}" for seed, value in spread.values.items())
+            lines.append(f"  {name} {metric}: {values}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _spread(spread: SeedSpread) -> str:
+    if spread.t_half_width is None:
+        return f"{spread.mean:.3f} (no interval: {len(spread.values)} seeds)"
+    return f"{spread.mean:.3f} +/- {spread.t_half_width:.3f}"

@@ -79,10 +79,10 @@ def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, 
 def gradient_steps(model: BaseAlgorithm) -> int:
     """Optimizer steps taken so far (PPO counts epochs; each holds several)."""
     assert isinstance(model, PPO | OffPolicyAlgorithm)
-    updates: int = model._n_updates
+    minibatches = 1
     if isinstance(model, PPO):
-        updates *= math.ceil(model.n_steps * model.n_envs / model.batch_size)
-    return updates
+        minibatches = math.ceil(model.n_steps * model.n_envs / model.batch_size)
+    return model._n_updates * minibatches
 
 
 def transition_bytes(settings: TrainSettings, space: Any, action_space: Any) -> int:

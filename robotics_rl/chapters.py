@@ -1,0 +1,216 @@
+"""What the chapter scripts share: the experiment card, its criteria, and comparing seeds."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robotics_rl import artifacts, cli, commands, config, reporting
+from robotics_rl.artifacts import RunPaths
+from robotics_rl.config import EvalSettings, TrainSettings
+from robotics_rl.errors import UsageError
+from robotics_rl.schemas import Aggregate
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One bound that a chapter's result must keep."""
+
+    metric: str  # field of ``Aggregate``
+    relation: str  # >=, > or <
+    bound: float
+
+    def is_met(self, result: Aggregate) -> bool:
+        """Whether the result keeps the bound; a value that is missing does not."""
+        value = getattr(result, self.metric)
+        return value is not None and _HOLDS[self.relation](value, self.bound)
+
+    def verdict(self, result: Aggregate) -> str:
+        """One line: the measured value, the bound, PASS or FAIL."""
+        verdict = "PASS" if self.is_met(result) else "FAIL"
+        value = getattr(result, self.metric)
+        shown = "none" if value is None else f"{value:.4g}"
+        return f"  {verdict}  {self.metric} {shown} (must be {self.relation} {self.bound:g})"
+
+
+@dataclass(frozen=True)
+class Card:
+    """An experiment card: everything a reader needs to repeat a chapter's result."""
+
+    chapter: str
+    title: str
+    script: str
+    algo: str
+    env_id: str
+    criteria: tuple[Criterion, ...]
+    book: str  # the book's own figures, quoted
+    training: Mapping[str, Any] = field(default_factory=dict)  # flags that differ from the defaults
+
+    def settings(self, given: Mapping[str, Any]) -> TrainSettings:
+        """The chapter's training with the flags given on the command line."""
+        defaults = {"algo": self.algo, "env": self.env_id, **self.training}
+        return cli.training_settings(given, chapter=self.chapter, **defaults)
+
+    def evaluation_path(self, settings: TrainSettings, results_dir: str) -> Path:
+        """Where this training's evaluation goes."""
+        name = artifacts.evaluation_name(settings.run_name, settings.env_id, settings.run.seed)
+        return artifacts.evaluation_path(results_dir, settings.run.run_tag, self.chapter, name)
+
+    def report(self, result: Aggregate) -> bool:
+        """Print every criterion with its measured value; True if all are met."""
+        print("success criteria:")
+        for criterion in self.criteria:
+            print(criterion.verdict(result))
+        return all(criterion.is_met(result) for criterion in self.criteria)
+
+    def text(self) -> str:
+        """The card as it is printed."""
+        settings = self.settings({})
+        paths = RunPaths.of(settings)
+        command = f"bash docker/dev.sh python {self.script}"
+        rows = [
+            ("algorithm", f"{self.algo.upper()} on {self.env_id}"),
+            ("fast path", f"{command} all --seed 0"),
+            ("steps", f"{settings.run.total_steps:,} in {settings.run.n_envs} environments"),
+            ("time", reporting.measured_time(paths.metadata)),
+            ("artifacts", f"{paths.checkpoint}, {paths.metadata.name}"),
+            ("", str(self.evaluation_path(settings, EvalSettings.results_dir))),
+            ("", str(paths.curves)),
+            ("criteria", f"{self.criteria[0].metric} {_bound(self.criteria[0])}"),
+            *(("", f"{criterion.metric} {_bound(criterion)}") for criterion in self.criteria[1:]),
+            ("over seeds", f"{command} compare --seeds 0,1,2"),
+            ("book", self.book),
+        ]
+        width = max(len(name) for name, _ in rows)
+        return "\n".join([self.title, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+
+def _bound(criterion: Criterion) -> str:
+    return f"{criterion.relation} {criterion.bound:g}"
+
+
+def parser(card: Card, story: str) -> tuple[cli.Parser, Any]:
+    """The sub-commands of every training chapter; a chapter may add to the second value."""
+    top = cli.Parser(prog=card.script, description=story)
+    commands_of = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, flags: str = "") -> cli.Parser:
+        example = f"example:\n  bash docker/dev.sh python {card.script} {name} {flags}"
+        added: cli.Parser = commands_of.add_parser(
+            name, help=text, description=text, epilog=example
+        )
+        return added
+
+    algorithm = config.ALGORITHMS[card.algo]
+    whole = add("all", "train, evaluate, hold against the criteria", "--seed 0")
+    train = add("train", "train the policy", "--seed 0 --total-steps 5000")
+    for one in (whole, train):
+        cli.add_options(one, algorithm, config.Run, defaults=card.training)
+    evaluate = add(
+        "eval", "evaluate a checkpoint", f"--ckpt {RunPaths.of(card.settings({})).checkpoint}"
+    )
+    cli.add_options(evaluate, EvalSettings, only=("ckpt",))
+    cli.add_options(evaluate, config.Run, only=("seed", "run_tag", "checkpoints_dir", "progress"))
+    for one in (whole, evaluate):
+        cli.add_options(one, EvalSettings, only=("results_dir",))
+        cli.add_options(one, EvalSettings, renamed=_EVALUATION_FLAGS)
+    compare = add("compare", "mean and intervals over training seeds", "--seeds 0,1,2")
+    compare.add_argument("--seeds", default="0,1,2", help="training seeds (default: 0,1,2)")
+    cli.add_options(compare, config.Run, only=("run_tag",))
+    cli.add_options(compare, EvalSettings, only=("results_dir",))
+    add("card", "print the experiment card")
+    return top, commands_of
+
+
+# What evaluation is called beside training, where --seed and --device are the training's.
+_EVALUATION_FLAGS = {
+    "n_episodes": "n_eval_episodes",
+    "seed": "eval_seed",
+    "seeds": "eval_seeds",
+    "deterministic": "eval_deterministic",
+    "device": "eval_device",
+    "algo": "eval_algo",
+}
+
+
+def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
+    """Carry out a sub-command that every training chapter has."""
+    match command:
+        case "card":
+            print(card.text())
+            return 0
+        case "compare":
+            return compare_seeds(card, given)
+    training, evaluation = _split(given)
+    settings = card.settings(training)
+    if command != "eval":
+        commands.train(settings)
+    if command == "train":
+        return 0
+    evaluation = {"ckpt": str(RunPaths.of(settings).checkpoint), **evaluation}
+    result = commands.evaluate(*cli.eval_settings(evaluation), chapter=card.chapter)
+    return 0 if card.report(result.aggregate) else 1
+
+
+def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The flags of training and of evaluation, apart."""
+    evaluation = {
+        field_name: given[flag]
+        for field_name, flag in {
+            **_EVALUATION_FLAGS,
+            "ckpt": "ckpt",
+            "results_dir": "results_dir",
+        }.items()
+        if flag in given
+    }
+    elsewhere = {*_EVALUATION_FLAGS.values(), "ckpt", "results_dir"}
+    training = {name: value for name, value in given.items() if name not in elsewhere}
+    if "progress" in given:
+        evaluation["progress"] = given["progress"]
+    return training, evaluation
+
+
+def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
+    """Mean, intervals and per-seed values over training seeds, beside the two floors."""
+    results_dir = given.get("results_dir", EvalSettings.results_dir)
+    tag = given.get("run_tag")
+    settings = [
+        card.settings({"seed": seed, "run_tag": tag}) for seed in config.parse_seeds(given["seeds"])
+    ]
+    by_seed = {one.run.seed: card.evaluation_path(one, results_dir) for one in settings}
+    missing = [seed for seed, path in by_seed.items() if not path.exists()]
+    if missing:
+        raise UsageError(
+            f"no result for training seed {', '.join(map(str, missing))} in {results_dir}; "
+            f"make it with: python {card.script} all --seed {missing[0]}"
+        )
+    floors = baselines(card.env_id, results_dir)
+    from robotics_rl.comparison import compare  # scipy takes a second
+
+    comparison = compare({settings[0].run_name: by_seed}, floors, card.env_id)
+    path = Path(results_dir, tag or "", f"{card.chapter}_{card.env_id.lower()}_comparison.json")
+    artifacts.write_json(path, comparison)
+    print(reporting.comparison_table(comparison))
+    print(f"OK: wrote {path}")
+    return 0
+
+
+def baselines(env_id: str, results_dir: str) -> dict[str, Path]:
+    """The evaluations of the two floors, made where they are missing."""
+    paths = {}
+    for name in ("do-nothing", "random"):
+        run_name = name.replace("-", "_")
+        file_name = artifacts.evaluation_name(run_name, env_id, None)
+        path = artifacts.evaluation_path(results_dir, None, None, file_name)
+        if not path.exists():
+            flags = {"baseline": name, "env": env_id, "results_dir": results_dir}
+            commands.evaluate(*cli.eval_settings(flags))
+        paths[run_name] = path
+    return paths
