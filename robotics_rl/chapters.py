@@ -12,7 +12,7 @@ from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.schemas import Aggregate
 
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     ">": operator.gt,
     "<": operator.lt,

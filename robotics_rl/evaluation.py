@@ -1,5 +1,6 @@
 """Evaluate: one verb from a checkpoint, or the name of a baseline, to a JSON of results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 

@@ -82,7 +82,7 @@ def gradient_steps(model: BaseAlgorithm) -> int:
     minibatches = 1
     if isinstance(model, PPO):
         minibatches = math.ceil(model.n_steps * model.n_envs / model.batch_size)
-    return model._n_updates * minibatches
+    return int(model._n_updates) * minibatches
 
 
 def transition_bytes(settings: TrainSettings, space: Any, action_space: Any) -> int:
