@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,6 +208,9 @@ def run_lock(*folders: Path) -> Iterator[None]:
         for lock in locks:
             lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
+        for folder in folders:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def move_aside(path: Path, previous: Path, stamp: str) -> Path | None:

@@ -86,6 +86,8 @@ def _check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
     if settings.her and not envs.has_goals(observation_space):
         raise UsageError(f"--her needs goals and {settings.env_id} has none; leave out --her")
     values = settings.hyperparameters
+    if isinstance(values, config.PPO):
+        _check_rollout(values, settings.run.n_envs)
     if isinstance(values, config.OffPolicy):
         if not hasattr(action_space, "low"):
             raise UsageError(
@@ -98,6 +100,13 @@ def _check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
         _check_learning_starts(settings, values, env.spec.max_episode_steps if env.spec else None)
     for folder in (paths.checkpoint.parent, paths.logs):
         artifacts.require_writable(folder)
+
+
+def _check_rollout(values: config.PPO, n_envs: int) -> None:
+    """Advantages are normalised over a batch, and one sample has no spread."""
+    for name, size in (("batch_size", values.batch_size), ("n_steps", values.n_steps * n_envs)):
+        if size < 2:
+            raise UsageError(f"{config.flag_of(name)} gives PPO one sample to learn from; raise it")
 
 
 def _check_memory(buffer_size: int, bytes_each: int) -> None:

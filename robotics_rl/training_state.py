@@ -3,6 +3,7 @@
 One file of tensors and plain values per state, written atomically and read with ``weights_only``.
 """
 
+import pickle
 import random
 from collections import deque
 from pathlib import Path
@@ -79,7 +80,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         stored = torch.load(path, weights_only=True)
-    except Exception as error:
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UsageError(
             f"the training state {path} cannot be read ({error}); start again without --resume"
         ) from error

@@ -88,7 +88,7 @@ def gradient_steps(model: BaseAlgorithm) -> int:
 def transition_bytes(settings: TrainSettings, space: Any, action_space: Any) -> int:
     """Bytes that one transition takes in the replay buffer."""
     parts = space.spaces.values() if hasattr(space, "spaces") else [space]
-    observation = sum(int(np.prod(part.shape)) * part.dtype.itemsize for part in parts)
+    observation: int = sum(int(np.prod(part.shape)) * part.dtype.itemsize for part in parts)
     action = int(np.prod(action_space.shape)) * 4
     reward_done_timeout = 3 * 4
     # HER keeps two 8-byte episode indices, and an empty info dictionary with its pointer.

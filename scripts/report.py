@@ -1,0 +1,127 @@
+"""Write the result tables of README.md and results/README.md from the JSON documents on disk.
+
+`--check` writes nothing and exits 1 where a committed table does not match the JSON.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ch02_ppo_dense_reach
+
+from robotics_rl import cli, schemas
+from robotics_rl.artifacts import RunPaths, atomic_write, read_json
+from robotics_rl.chapters import Card
+from robotics_rl.config import EvalSettings
+
+CARDS: tuple[Card, ...] = (ch02_ppo_dense_reach.CARD,)
+BLOCK = "<!-- made by scripts/report.py -->\n{}\n<!-- end -->"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write both pages, or check them."""
+    parser = cli.Parser(prog="scripts/report.py", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only compare, exit 1 if they differ")
+    only_check = parser.parse_args(argv).check
+    stale = [path for path, text in pages() if path.read_text(encoding="utf-8") != text]
+    if only_check:
+        for path in stale:
+            print(f"{path} does not match the results; run: python scripts/report.py")
+        return 1 if stale else 0
+    for path, text in pages():
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"OK: wrote {path}")
+    return 0
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """The two pages as they should read."""
+    readme = Path("README.md")
+    block = re.compile(BLOCK.format(".*?"), re.DOTALL)
+    text = readme.read_text(encoding="utf-8")
+    yield readme, block.sub(lambda _: BLOCK.format(headline_table()), text)
+    yield Path("results", "README.md"), results_page()
+
+
+def headline_table() -> str:
+    """Chapter, command, minutes, result."""
+    rows = [["what", "command after `bash docker/dev.sh`", "minutes", "measured", "book"]]
+    for card in CARDS:
+        metadata, result = _documents(card)
+        rows.append(
+            [
+                card.title,
+                f"`python {card.script} all --seed 0`",
+                f"{metadata['training']['wall_seconds'] / 60:.0f}",
+                _summary(result["aggregate"]),
+                card.book,
+            ]
+        )
+    return _markdown(rows)
+
+
+def results_page() -> str:
+    """Every published evaluation with its files, then the schemas."""
+    parts = [
+        "# Results",
+        "Made by `python scripts/report.py` from the JSON documents in this folder; "
+        "nothing here is typed by hand.",
+    ]
+    for card in CARDS:
+        metadata, result = _documents(card)
+        settings = card.settings({})
+        evaluation = card.evaluation_path(settings, EvalSettings.results_dir)
+        parts += [
+            f"## {card.title}",
+            _markdown([["metric", "measured"], *_metrics(result["aggregate"])]),
+            f"Book: {card.book}.",
+            f"{metadata['steps_done']:,} steps, training seed {metadata['seed']}, "
+            f"{result['n_episodes']} episodes, on {metadata['device_name']} "
+            f"with mujoco {metadata['versions']['mujoco']}. "
+            f"Command: `{' '.join(metadata['command'])}`. "
+            f"Files: [{evaluation.name}]({evaluation.name}), "
+            f"[{RunPaths.of(settings).metadata.name}](../{RunPaths.of(settings).metadata}).",
+        ]
+    parts += ["## Schemas", _markdown([["schema", "document"], *_schemas()])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _documents(card: Card) -> tuple[dict[str, Any], dict[str, Any]]:
+    settings = card.settings({})
+    evaluation = card.evaluation_path(settings, EvalSettings.results_dir)
+    return read_json(RunPaths.of(settings).metadata), read_json(evaluation)
+
+
+def _summary(aggregate: dict[str, Any]) -> str:
+    low, high = aggregate["success_rate_ci95"]
+    return (
+        f"success {aggregate['success_rate']:.2f} ({low:.2f} to {high:.2f}), "
+        f"return {aggregate['return_mean']:.2f}, "
+        f"distance {aggregate['final_distance_mean']:.4f} m"
+    )
+
+
+def _metrics(aggregate: dict[str, Any]) -> Iterator[list[str]]:
+    for row in dataclasses.fields(schemas.Aggregate):
+        value = aggregate[row.name]
+        numbers = value if isinstance(value, list) else [value]
+        yield [row.name, " to ".join("-" if n is None else f"{n:.4g}" for n in numbers)]
+
+
+def _schemas() -> Iterator[list[str]]:
+    for _, kind in inspect.getmembers(schemas, inspect.isclass):
+        if hasattr(kind, "schema"):
+            yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0]]
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([header, "|" + " --- |" * len(rows[0]), *body])
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,67 @@
+"""Comparing policies over training seeds: fair, complete, and honest about few seeds."""
+
+import pytest
+
+from robotics_rl import artifacts
+from robotics_rl.comparison import compare
+from robotics_rl.errors import UsageError
+from robotics_rl.reporting import comparison_table
+
+
+def write(path, successes, seeds=None):
+    episodes = [
+        {"success": bool(s), "return": -1.0 - s, "final_distance": 0.1, "action_smoothness": 2.0}
+        for s in successes
+    ]
+    aggregate = {
+        "success_rate": sum(successes) / len(successes),
+        "return_mean": -2.0,
+        "final_distance_mean": 0.1,
+        "action_smoothness_mean": 2.0,
+    }
+    seeds = seeds or list(range(len(successes)))
+    artifacts.write_json(path, {"aggregate": aggregate, "per_episode": episodes, "seeds": seeds})
+    return path
+
+
+@pytest.fixture
+def three_seeds(tmp_path):
+    return {
+        seed: write(tmp_path / f"{seed}.json", successes)
+        for seed, successes in enumerate([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]])
+    }
+
+
+def test_mean_and_student_interval_are_over_training_seeds(three_seeds):
+    spread = compare({"ppo": three_seeds}, {}, "X-v0").groups["ppo"]["success_rate"]
+    assert spread.values == {"0": 1.0, "1": 0.75, "2": 0.5}
+    assert spread.mean == 0.75
+    assert spread.t_half_width == pytest.approx(4.3027 * 0.25 / 3**0.5, rel=1e-4)
+    assert spread.iqm == 1.0  # 9 of 12 episodes succeed: the middle half all do
+
+
+def test_two_seeds_show_values_and_no_interval(three_seeds):
+    del three_seeds[2]
+    comparison = compare({"ppo": three_seeds}, {}, "X-v0")
+    assert comparison.groups["ppo"]["success_rate"].t_half_width is None
+    assert comparison.groups["ppo"]["success_rate"].iqm_bootstrap_ci95 is None
+    assert "no interval: 2 seeds" in comparison_table(comparison)
+
+
+def test_the_floors_stand_beside_the_groups(three_seeds, tmp_path):
+    floor = write(tmp_path / "floor.json", [1, 0, 0, 0])
+    comparison = compare({"ppo": three_seeds}, {"do_nothing": floor}, "X-v0")
+    assert comparison.baselines["do_nothing"]["success_rate"] == 0.25
+    assert "do_nothing" in comparison_table(comparison)
+
+
+def test_a_missing_evaluation_is_named(three_seeds, tmp_path):
+    three_seeds[7] = tmp_path / "seed7.json"
+    with pytest.raises(UsageError, match="seed7"):
+        compare({"ppo": three_seeds}, {}, "X-v0")
+
+
+def test_evaluations_of_other_episodes_are_not_compared(three_seeds, tmp_path):
+    three_seeds[3] = write(tmp_path / "3.json", [1, 1, 1, 1], seeds=[5, 6, 7, 8])
+    with pytest.raises(UsageError, match="different episodes"):
+        compare({"ppo": three_seeds}, {}, "X-v0")

@@ -1,0 +1,58 @@
+"""What is published is true: checkpoints act as their results say, tables match the JSON."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from robotics_rl import artifacts, checkpoints, commands
+from robotics_rl.artifacts import RunPaths, read_json
+from robotics_rl.config import EvalSettings
+from robotics_rl.schemas import Metadata
+
+ROOT = Path(__file__).parent.parent
+PUBLISHED = sorted((ROOT / "results").rglob("*_eval.json"))
+
+
+def checkpoint_results():
+    return [path for path in PUBLISHED if read_json(path)["checkpoint"]]
+
+
+def test_something_is_published():
+    assert checkpoint_results()
+
+
+@pytest.mark.parametrize("path", checkpoint_results(), ids=lambda path: path.stem)
+def test_a_published_checkpoint_does_what_its_result_says(path, tmp_path):
+    published = read_json(path)
+    checkpoint = ROOT / published["checkpoint"]
+    assert artifacts.sha256_of(checkpoint) == published["checkpoint_sha256"]
+    settings = EvalSettings(
+        ckpt=str(checkpoint), json_out=str(tmp_path / "again.json"), progress=False
+    )
+    again = commands.evaluate(settings, published["seeds"]).aggregate
+    then = published["aggregate"]
+    assert again.success_rate == pytest.approx(then["success_rate"], abs=0.02)
+    assert again.final_distance_mean == pytest.approx(then["final_distance_mean"], abs=0.002)
+
+
+@pytest.mark.parametrize("path", checkpoint_results(), ids=lambda path: path.stem)
+def test_a_published_checkpoint_has_metadata_and_a_curve(path):
+    checkpoint = ROOT / read_json(path)["checkpoint"]
+    metadata = checkpoints.read_metadata(checkpoint)
+    assert isinstance(metadata, Metadata)
+    assert metadata.checkpoint_sha256 == artifacts.sha256_of(checkpoint)
+    assert metadata.git["dirty"] is False
+    run_name = metadata.algo + ("_her" if metadata.her else "")
+    logs = RunPaths(checkpoint, ROOT / "runs" / (metadata.run_tag or "") / run_name)
+    assert (logs.logs / metadata.env_id / f"seed{metadata.seed}" / "curves.csv").exists()
+
+
+@pytest.mark.parametrize("script", ["ch02_ppo_dense_reach"])
+def test_a_published_result_meets_the_criteria_of_its_chapter(script, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    card = runpy.run_path(str(ROOT / "scripts" / f"{script}.py"))["CARD"]
+    result = read_json(card.evaluation_path(card.settings({}), "results"))["aggregate"]
+    assert result["success_rate"] >= 0.90
+    assert result["return_mean"] > -10
+    assert result["final_distance_mean"] < 0.02

@@ -1,0 +1,41 @@
+"""The tables of the README are those that the JSON documents give."""
+
+import shutil
+
+import pytest
+from support import ROOT, run_script, succeed
+
+SCRIPT = "scripts/report.py"
+
+
+@pytest.fixture
+def published(workdir):
+    for name in ("results", "checkpoints"):
+        shutil.copytree(ROOT / name, workdir / name)
+    shutil.copy(ROOT / "README.md", workdir)
+    return workdir
+
+
+@pytest.fixture(autouse=True)
+def chapters_on_the_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def test_the_committed_tables_match_the_results(published):
+    assert run_script(SCRIPT, "--check").out == ""
+    assert run_script(SCRIPT, "--check").code == 0
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_a_typed_number_is_found_and_mended(published, page):
+    text = (published / page).read_text()
+    changed = text.replace("success", "succes", 1) if page != "README.md" else None
+    if changed is None:
+        before, marker, after = text.partition("<!-- made by scripts/report.py -->\n")
+        changed = before + marker + "0.99\n" + after
+    (published / page).write_text(changed)
+    outcome = run_script(SCRIPT, "--check")
+    assert outcome.code == 1
+    assert page in outcome.out
+    succeed(SCRIPT)
+    assert (published / page).read_text() == text
