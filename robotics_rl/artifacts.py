@@ -56,6 +56,8 @@ class RunPaths:
 
 def checkpoint_path(path: Path) -> Path:
     """``path`` with the ending that Stable-Baselines3 gives checkpoints."""
+    if path.name in ("", ".."):
+        raise UsageError(f"{path} names no file; give --out or --ckpt the path of a checkpoint")
     return path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
 
 
@@ -192,8 +194,10 @@ def run_lock(*folders: Path) -> Iterator[None]:
         UsageError: another process holds one.
     """
     locks: list[FileLock] = []
+    made: list[Path] = []
     try:
         for folder in folders:
+            made += [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / "run.lock", timeout=0)
             try:
@@ -206,10 +210,10 @@ def run_lock(*folders: Path) -> Iterator[None]:
         yield
     finally:
         for lock in locks:
-            lock.release()
             Path(lock.lock_file).unlink(missing_ok=True)
-        for folder in folders:
-            with suppress(OSError):  # it holds something
+            lock.release()
+        for folder in (*folders, *made):
+            with suppress(OSError):  # something was written there
                 folder.rmdir()
 
 

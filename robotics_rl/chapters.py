@@ -1,7 +1,7 @@
 """What the chapter scripts share: the experiment card, its criteria, and comparing seeds."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,10 +65,7 @@ class Card:
 
     def report(self, result: Aggregate) -> bool:
         """Print every criterion with its measured value; True if all are met."""
-        print("success criteria:")
-        for criterion in self.criteria:
-            print(criterion.verdict(result))
-        return all(criterion.is_met(result) for criterion in self.criteria)
+        return report(self.criteria, result)
 
     def text(self) -> str:
         """The card as it is printed."""
@@ -88,25 +85,43 @@ class Card:
             ("over seeds", f"{command} compare --seeds 0,1,2"),
             ("book", self.book),
         ]
-        width = max(len(name) for name, _ in rows)
-        return "\n".join([self.title, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+        return card_text(self.title, rows)
+
+
+def report(criteria: Sequence[Criterion], result: Aggregate) -> bool:
+    """Print every criterion with its measured value; True if all are met."""
+    print("success criteria:")
+    for criterion in criteria:
+        print(criterion.verdict(result))
+    return all(criterion.is_met(result) for criterion in criteria)
+
+
+def card_text(title: str, rows: Sequence[tuple[str, str]]) -> str:
+    """An experiment card as it is printed."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows)])
 
 
 def _bound(criterion: Criterion) -> str:
     return f"{criterion.relation} {criterion.bound:g}"
 
 
+def add_command(subparsers: Any, script: str, name: str, text: str, flags: str = "") -> cli.Parser:
+    """Add a sub-command whose help ends with an example."""
+    example = f"example:\n  bash docker/dev.sh python {script} {name} {flags}".rstrip()
+    added: cli.Parser = subparsers.add_parser(name, help=text, description=text, epilog=example)
+    return added
+
+
 def parser(card: Card, story: str) -> tuple[cli.Parser, Any]:
     """The sub-commands of every training chapter; a chapter may add to the second value."""
     top = cli.Parser(prog=card.script, description=story)
-    commands_of = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands_of = top.add_subparsers(
+        prog=card.script, dest="command", required=True, metavar="COMMAND"
+    )
 
     def add(name: str, text: str, flags: str = "") -> cli.Parser:
-        example = f"example:\n  bash docker/dev.sh python {card.script} {name} {flags}"
-        added: cli.Parser = commands_of.add_parser(
-            name, help=text, description=text, epilog=example
-        )
-        return added
+        return add_command(commands_of, card.script, name, text, flags)
 
     algorithm = config.ALGORITHMS[card.algo]
     whole = add("all", "train, evaluate, hold against the criteria", "--seed 0")

@@ -2,7 +2,6 @@
 
 import io
 import json
-import pickle
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
+from robotics_rl import tensors
 from robotics_rl.artifacts import atomic_write, metadata_path, read_json, sha256_of, to_json
-from robotics_rl.envs import has_goals
 from robotics_rl.errors import UsageError
-from robotics_rl.learners.sb3 import ALGORITHMS
+from robotics_rl.learners.sb3 import ALGORITHMS, policy_name
 from robotics_rl.schemas import Metadata, Training
 
 # What a loading process must not need: this project, an environment, or a gigabyte of buffer. The
@@ -74,9 +73,39 @@ def read_metadata(checkpoint: Path) -> Metadata | None:
     if document.pop("schema", None) != Metadata.schema:
         return None
     try:
-        return Metadata(**{**document, "training": Training(**document["training"])})
+        metadata = Metadata(**{**document, "training": Training(**document["training"])})
     except (KeyError, TypeError):
         return None
+    return metadata if _names_are_harmless(metadata) else None
+
+
+def _names_are_harmless(metadata: Metadata) -> bool:
+    """A stranger's metadata must not choose the folder that results are written to."""
+    names = [Path(metadata.run_tag or ""), Path(metadata.chapter or ""), Path(metadata.env_id)]
+    return type(metadata.seed) is int and not any(
+        name.is_absolute() or ".." in name.parts for name in names
+    )
+
+
+def inspect(checkpoint: Path, *, trust_pickle: bool = False) -> Metadata | None:
+    """The metadata that the policy will be rebuilt from; None only with ``trust_pickle``.
+
+    Raises:
+        UsageError: the file is missing, truncated or foreign, or has no usable metadata.
+    """
+    if "policy.pth" not in _entries(checkpoint):
+        raise UsageError(
+            f"{checkpoint} holds no policy: it is truncated or foreign; "
+            "copy it again, or give a Stable-Baselines3 checkpoint"
+        )
+    metadata = read_metadata(checkpoint)
+    if metadata is None and not trust_pickle:
+        raise UsageError(
+            f"{checkpoint} has no usable {metadata_path(checkpoint).name} beside it, so the policy "
+            "cannot be rebuilt without unpickling, which runs code from the file; if you trust "
+            "its author, add --trust-pickle"
+        )
+    return metadata
 
 
 @dataclass(frozen=True)
@@ -108,28 +137,21 @@ def load_policy(
         UsageError: the file is missing, truncated or foreign, has no usable metadata, or fits
             other spaces.
     """
-    names = _entries(checkpoint)
-    if "policy.pth" not in names:
-        raise UsageError(f"{checkpoint} holds no policy; give a Stable-Baselines3 checkpoint")
-    metadata = read_metadata(checkpoint)
+    metadata = inspect(checkpoint, trust_pickle=trust_pickle)
     sha256 = sha256_of(checkpoint)
     if trust_pickle:
         algo = _algorithm_in(checkpoint) if algo == "auto" else algo
         policy = _load_everything(checkpoint, algo, device)
         _require_spaces(policy, observation_space, checkpoint)
         return Loaded(policy, algo, metadata, sha256, None)
-    if metadata is None:
-        raise UsageError(
-            f"{checkpoint} has no usable {metadata_path(checkpoint).name} beside it, so the policy "
-            "cannot be rebuilt without unpickling, which runs code from the file; if you trust "
-            "its author, add --trust-pickle"
-        )
+    assert metadata is not None
     if algo not in ("auto", metadata.algo):
         raise UsageError(f"{checkpoint} was trained with {metadata.algo}; leave out --algo {algo}")
-    policy = _build_policy(metadata, observation_space, action_space).to(device)
+    weights = _tensors(checkpoint, device)
     try:
-        policy.load_state_dict(_tensors(checkpoint, device))
-    except (RuntimeError, TypeError, AttributeError):
+        policy = _build_policy(metadata, observation_space, action_space).to(device)
+        policy.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError, AssertionError, NotImplementedError):
         raise UsageError(
             f"{checkpoint} was trained for other spaces than those of this environment "
             f"(it comes from {metadata.env_id}); give the --env it was trained on"
@@ -157,11 +179,8 @@ def _tensors(checkpoint: Path, device: str) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             content = archive.read("policy.pth")
-        return cast(
-            dict[str, torch.Tensor],
-            torch.load(io.BytesIO(content), map_location=device, weights_only=True),
-        )
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError):
+        return cast(dict[str, torch.Tensor], tensors.load(io.BytesIO(content), device))
+    except (zipfile.BadZipFile, tensors.DamagedTensorsError):
         raise UsageError(
             f"the tensors in {checkpoint} are damaged or are not plain tensors; "
             "it was not loaded, get a sound copy"
@@ -171,9 +190,8 @@ def _tensors(checkpoint: Path, device: str) -> dict[str, torch.Tensor]:
 def _build_policy(
     metadata: Metadata, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
 ) -> BasePolicy:
-    kind = "MultiInputPolicy" if has_goals(observation_space) else "MlpPolicy"
     try:
-        policy_class = ALGORITHMS[metadata.algo].policy_aliases[kind]
+        policy_class = ALGORITHMS[metadata.algo].policy_aliases[policy_name(observation_space)]
         net_arch = [int(size) for size in metadata.hyperparameters["net_arch"]]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the metadata names no usable policy ({error}); write it again") from None

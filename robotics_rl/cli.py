@@ -101,7 +101,8 @@ def eval_settings(given: Mapping[str, Any]) -> tuple[EvalSettings, list[int]]:
     settings: EvalSettings = config.fill(EvalSettings, given)
     if (settings.ckpt is None) == (settings.baseline is None):
         raise UsageError(
-            "name what to evaluate: either --ckpt PATH or --baseline do-nothing|random"
+            "there must be one thing to evaluate; "
+            "give either --ckpt PATH or --baseline do-nothing|random"
         )
     return settings, settings.episode_seeds(given)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from robotics_rl.errors import UsageError
 
+MAX_SEED = 2**32 - 1  # numpy takes no larger one
 Check = Callable[[Any], str | None]  # what a value must be, or None where it is fine
 
 
@@ -20,6 +21,10 @@ def _positive(value: float) -> str | None:
 
 def _not_negative(value: float) -> str | None:
     return None if value >= 0 and math.isfinite(value) else "must be a number of at least 0"
+
+
+def _seed(value: int) -> str | None:
+    return None if 0 <= value <= MAX_SEED else f"must lie between 0 and {MAX_SEED}"
 
 
 def _rate(value: float) -> str | None:
@@ -32,7 +37,7 @@ def _layer_sizes(value: tuple[int, ...]) -> str | None:
 
 def _at_least_minus_one(value: int) -> str | None:
     return (
-        None if value == -1 or value > 0 else "must be _positive, or -1 for one per step collected"
+        None if value == -1 or value > 0 else "must be positive, or -1 for one per step collected"
     )
 
 
@@ -144,7 +149,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {"book": {}}
 class Run:
     """Where and how long to train."""
 
-    seed: int = option(0, "seed of weights, environments and noise", _not_negative)
+    seed: int = option(0, "seed of weights, environments and noise", _seed)
     total_steps: int = option(1_000_000, "environment steps, summed over environments", _positive)
     n_envs: int = option(8, "environments stepped side by side", _positive)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
@@ -199,7 +204,7 @@ class EvalSettings:
     env: str | None = option(None, "environment id (default: the one trained on)")
     algo: str = option("auto", "algorithm of a checkpoint without metadata")
     n_episodes: int = option(100, "episodes", _positive)
-    seed: int = option(0, "reset seed of the first episode; the next ones follow", _not_negative)
+    seed: int = option(0, "reset seed of the first episode; the next ones follow", _seed)
     seeds: str | None = option(None, "reset seeds instead, such as 0,1,2 or 0-99")
     deterministic: bool = option(True, "act without exploration noise")
     json_out: str | None = option(None, "result path (default: results/RUN_env_seedK_eval.json)")
@@ -219,8 +224,11 @@ class EvalSettings:
             UsageError: fewer seeds than episodes asked for, or no seeds at all.
         """
         if self.seeds is None:
-            return list(range(self.seed, self.seed + self.n_episodes))
-        seeds = parse_seeds(self.seeds)
+            seeds = list(range(self.seed, self.seed + self.n_episodes))
+        else:
+            seeds = parse_seeds(self.seeds)
+        if max(seeds) > MAX_SEED:
+            raise UsageError(f"reset seed {max(seeds)} is too large; the largest is {MAX_SEED}")
         n_episodes = self.n_episodes if "n_episodes" in given else len(seeds)
         if len(seeds) < n_episodes:
             raise UsageError(f"--seeds names {len(seeds)} of {n_episodes} episodes; name more")
@@ -316,5 +324,9 @@ def fill(part: type, values: Mapping[str, Any]) -> Any:
         except TypeError:  # a word where a number belongs
             problem = "must be a number"
         if problem:
-            raise UsageError(f"{flag_of(row.name)} {problem}, got {value!r}")
+            raise UsageError(f"{flag_of(row.name)} is {_as_typed(value)}; it {problem}")
     return filled
+
+
+def _as_typed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

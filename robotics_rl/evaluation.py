@@ -1,11 +1,9 @@
 """Evaluate: one verb from a checkpoint, or the name of a baseline, to a JSON of results."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from robotics_rl import artifacts, checkpoints, envs, rendering
 from robotics_rl.config import EvalSettings
@@ -14,7 +12,7 @@ from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.errors import UsageError
 from robotics_rl.playing import BASELINES, Actor, Subject, play
 from robotics_rl.schemas import Evaluation, Metadata
-from robotics_rl.video import write_mp4
+from robotics_rl.video import Recorder, write_mp4
 
 
 def evaluate(
@@ -39,7 +37,7 @@ def evaluate(
         UsageError: it cannot be carried out; nothing was written.
     """
     device = resolve_device(settings.device)
-    metadata = checkpoints.read_metadata(_checkpoint(settings)) if settings.ckpt else None
+    metadata = _metadata(settings)
     env_id = settings.env or (metadata.env_id if metadata else None)
     if env_id is None:
         raise UsageError("the environment is not known; name it with --env")
@@ -47,19 +45,8 @@ def evaluate(
         rendering.choose_backend()
     env = make_env(env_id, render_mode="rgb_array" if settings.video else None)
     actor, subject = _actor(settings, env, device)
-    name = _name(settings, metadata, subject, env_id)
-    tag = settings.run_tag or (metadata.run_tag if metadata else None)
-    chapter = chapter or (metadata.chapter if metadata else None)
-    path = Path(
-        settings.json_out or artifacts.evaluation_path(settings.results_dir, tag, chapter, name)
-    )
-    artifacts.require_writable(path.parent)
-    frames: list[NDArray[np.uint8]] = []
-
-    def keep(index: int, frame: NDArray[np.uint8]) -> None:
-        if index < settings.n_video_episodes:
-            frames.append(frame)
-
+    outputs = _Outputs.of(settings, metadata, subject, env_id, chapter)
+    recorder = Recorder(settings.n_video_episodes if settings.video else 0)
     result = play(
         actor,
         env,
@@ -68,17 +55,49 @@ def evaluate(
         deterministic=settings.deterministic,
         device=device,
         show_progress=settings.progress,
-        on_frame=keep if settings.video else None,
+        recorder=recorder,
     )
     env.close()
-    _keep_result_of_another_checkpoint(path, subject)
-    artifacts.write_json(path, result)
-    if settings.video:
+    _keep_other_result(outputs.result, result)
+    artifacts.write_json(outputs.result, result)
+    if outputs.video:
+        write_mp4(outputs.video, recorder.frames)
+        print(f"OK: wrote {outputs.video}")
+    return result, outputs.result
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where the evaluation writes; both folders are known to be writable."""
+
+    result: Path
+    video: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        settings: EvalSettings,
+        metadata: Metadata | None,
+        subject: Subject,
+        env_id: str,
+        chapter: str | None,
+    ) -> "_Outputs":
+        name = _name(settings, metadata, subject, env_id)
+        tag = settings.run_tag or (metadata.run_tag if metadata else None)
+        chapter = chapter or (metadata.chapter if metadata else None)
+        path = artifacts.evaluation_path(settings.results_dir, tag, chapter, name)
+        result = Path(settings.json_out or path)
         stem = _checkpoint(settings).stem if settings.ckpt else name
         video = Path(settings.video_out or Path("videos", tag or "", f"{stem}.mp4"))
-        write_mp4(video, frames)
-        print(f"OK: wrote {video}")
-    return result, path
+        for folder in (result.parent, *([video.parent] if settings.video else [])):
+            artifacts.require_writable(folder)
+        return cls(result, video if settings.video else None)
+
+
+def _metadata(settings: EvalSettings) -> Metadata | None:
+    if settings.ckpt is None:
+        return None
+    return checkpoints.inspect(_checkpoint(settings), trust_pickle=settings.trust_pickle)
 
 
 def _checkpoint(settings: EvalSettings) -> Path:
@@ -112,12 +131,13 @@ def _name(settings: EvalSettings, metadata: Metadata | None, subject: Subject, e
     return artifacts.evaluation_name(run_name, env_id, subject.training_seed)
 
 
-def _keep_result_of_another_checkpoint(path: Path, subject: Subject) -> None:
+def _keep_other_result(path: Path, result: Evaluation) -> None:
     """A sanity run must not cost a published result."""
     if not path.exists():
         return
     old: dict[str, Any] = artifacts.read_json(path)
-    if old.get("checkpoint_sha256") != subject.checkpoint_sha256:
+    same = ("algo", "env_id", "checkpoint_sha256", "seeds", "deterministic")
+    if any(old.get(name) != getattr(result, name) for name in same):
         stamp = artifacts.file_stamp(old.get("created_at"))
         moved = artifacts.move_aside(path, path.parent / "previous", stamp)
-        print(f"{path.name} was of another checkpoint: it went to {moved}")
+        print(f"{path.name} was of another evaluation: it went to {moved}")

@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,9 @@ from robotics_rl.progress import Progress
 from robotics_rl.schemas import Aggregate, Episode, Evaluation
 from robotics_rl.statistics import wilson_interval
 from robotics_rl.versions import gather_versions
+from robotics_rl.video import Recorder
 
 Array = NDArray[np.floating[Any]]
-OnFrame = Callable[[int, NDArray[np.uint8]], None]
 
 
 class Actor(Protocol):
@@ -74,7 +75,7 @@ def play(
     deterministic: bool = True,
     device: str = "cpu",
     show_progress: bool = True,
-    on_frame: OnFrame | None = None,
+    recorder: Recorder | None = None,
 ) -> Evaluation:
     """Play one episode per reset seed.
 
@@ -86,8 +87,7 @@ def play(
         deterministic: act without exploration noise.
         device: where the policy computes, for the record.
         show_progress: tell how far it is.
-        on_frame: called with the episode's index and a frame after reset and after every step,
-            where the environment renders.
+        recorder: looks at the environment after reset and after every step.
 
     Returns:
         The document to write as JSON.
@@ -98,8 +98,8 @@ def play(
         for index, seed in enumerate(seeds):
             set_random_seed(seed)  # the noise of a stochastic policy
             env.action_space.seed(seed)
-            frame = _frame_hook(env, index, on_frame)
-            episodes.append(_play_episode(actor, env, seed, deterministic, frame))
+            look = partial(recorder.look, env, index) if recorder else None
+            episodes.append(_play_episode(actor, env, seed, deterministic, look))
             progress.update(index + 1)
     seconds = time.monotonic() - started
     return Evaluation(
@@ -121,20 +121,13 @@ def play(
     )
 
 
-def _frame_hook(env: Env, index: int, on_frame: OnFrame | None) -> Callable[[], None]:
-    def hook() -> None:
-        if on_frame is not None:
-            on_frame(index, cast(NDArray[np.uint8], env.render()))
-
-    return hook
-
-
 def _play_episode(
-    actor: Actor, env: Env, seed: int, deterministic: bool, frame: Callable[[], None]
+    actor: Actor, env: Env, seed: int, deterministic: bool, look: Callable[[], None] | None
 ) -> Episode:
     observation, _ = env.reset(seed=seed)
     started_solved = _is_solved(env, observation)
-    frame()
+    if look:
+        look()
     rewards: list[float] = []
     actions: list[Array] = []
     successes: list[bool | None] = []
@@ -142,7 +135,8 @@ def _play_episode(
     while not over:
         action, _ = actor.predict(observation, deterministic=deterministic)
         observation, reward, terminated, truncated, info = env.step(action)
-        frame()
+        if look:
+            look()
         rewards.append(float(reward))
         actions.append(np.asarray(action, dtype=np.float64))
         successes.append(bool(info["is_success"]) if "is_success" in info else None)

@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 
 from robotics_rl.errors import UsageError
 
 BACKENDS = ("egl", "osmesa")
 REMEDY = "install libegl1, libgl1 and libosmesa6, or run it in the image (bash docker/build.sh)"
+TIMEOUT_SECONDS = 120  # a driver that hangs must not hang us
 
 _PROBE = "import mujoco; context = mujoco.GLContext(64, 64); context.make_current(); context.free()"
 
@@ -37,21 +39,31 @@ def choose_backend() -> str:
     Raises:
         UsageError: none works, or the one that ``MUJOCO_GL`` names does not.
     """
-    asked = os.environ.get("MUJOCO_GL", "")
-    if asked and asked != "disable":
-        problem = why_not(asked)
-        if problem:
-            raise UsageError(f"MUJOCO_GL={asked} cannot render ({problem}); unset it, or {REMEDY}")
-        set_backend(asked)
-        return asked
     problems = {}
-    for backend in BACKENDS:
+    for backend in candidates():
         problems[backend] = why_not(backend)
         if not problems[backend]:
             set_backend(backend)
             return backend
+    raise UsageError(none_works(problems))
+
+
+def candidates() -> tuple[str, ...]:
+    """What to try, in this order: ``MUJOCO_GL`` is obeyed, not replaced.
+
+    ``disable`` counts as unset: it draws nothing, and ``render_nothing`` sets it.
+    """
+    asked = os.environ.get("MUJOCO_GL", "")
+    return BACKENDS if asked in ("", "disable") else (asked,)
+
+
+def none_works(problems: Mapping[str, str]) -> str:
+    """What is wrong and what to do, in one line, where every candidate has a problem."""
+    if tuple(problems) != BACKENDS:
+        [(asked, problem)] = problems.items()
+        return f"MUJOCO_GL={asked} cannot render ({problem}); unset it, or {REMEDY}"
     reasons = ", ".join(f"{name}: {problem}" for name, problem in problems.items())
-    raise UsageError(f"no rendering backend works ({reasons}); {REMEDY}")
+    return f"no rendering backend works ({reasons}); {REMEDY}"
 
 
 def why_not(backend: str) -> str:
@@ -59,11 +71,19 @@ def why_not(backend: str) -> str:
 
     Asked in a process of its own: a missing library shows as an error while mujoco is imported.
     """
+    return problem_of([sys.executable, "-c", _PROBE], backend)
+
+
+def problem_of(command: Sequence[str], backend: str) -> str:
+    """Run a Python command with a backend; the last line of its error, empty where it succeeds."""
     environment = {**os.environ, "MUJOCO_GL": backend}
     environment.pop("PYOPENGL_PLATFORM", None)
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE], env=environment, capture_output=True, text=True
-    )
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"no answer within {TIMEOUT_SECONDS} s"
     if done.returncode == 0:
         return ""
-    return (done.stderr.strip().splitlines() or ["it crashed"])[-1]
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -133,17 +133,37 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoxDescription:
+    """A box of numbers: observations or actions."""
+
+    shape: list[int]
+    dtype: str
+    low: list[float | str]  # per component; "-inf" where there is no bound, as JSON has no infinity
+    high: list[float | str]  # likewise, "inf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservationPart:
+    """What some neighbouring components of ``observation`` mean."""
+
+    first: int
+    last: int  # inclusive
+    meaning: str
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvDescription:
     """What ``ch01_env_anatomy.py describe`` finds."""
 
     schema: ClassVar[str] = "env/1"
     env_id: str
     created_at: str
-    observation_space: dict[str, dict[str, Any]]
-    action_space: dict[str, Any]
-    reward_type: str
+    observation_space: dict[str, BoxDescription]
+    action_space: BoxDescription
+    reward_type: str  # dense or sparse
     distance_threshold: float  # metres
     max_episode_steps: int
     control_frequency_hz: float
-    observation_index_map: list[dict[str, str]]
+    observation_index_map: list[ObservationPart]
     versions: dict[str, str | None]

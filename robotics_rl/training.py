@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.utils import set_random_seed
 
 from robotics_rl import artifacts, checkpoints, config, curves, envs, training_state
@@ -70,6 +71,7 @@ class _Session:
     model: BaseAlgorithm
     env: Any
     earlier_seconds: float  # training time of the processes before this one
+    resumed: bool
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -83,6 +85,13 @@ def _check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
     env = make_env(settings.env_id)
     observation_space, action_space = env.observation_space, env.action_space
     env.close()
+    try:
+        get_obs_shape(observation_space)
+    except NotImplementedError:
+        raise UsageError(
+            f"no policy here takes the observation space of {settings.env_id} "
+            f"({type(observation_space).__name__}); choose an environment that observes arrays"
+        ) from None
     if settings.her and not envs.has_goals(observation_space):
         raise UsageError(f"--her needs goals and {settings.env_id} has none; leave out --her")
     values = settings.hyperparameters
@@ -106,7 +115,7 @@ def _check_rollout(values: config.PPO, n_envs: int) -> None:
     """Advantages are normalised over a batch, and one sample has no spread."""
     for name, size in (("batch_size", values.batch_size), ("n_steps", values.n_steps * n_envs)):
         if size < 2:
-            raise UsageError(f"{config.flag_of(name)} gives PPO one sample to learn from; raise it")
+            raise UsageError(f"{config.flag_of(name)} leaves PPO one sample; it needs at least 2")
 
 
 def _check_memory(buffer_size: int, bytes_each: int) -> None:
@@ -129,6 +138,12 @@ def _check_learning_starts(
             f"HER relabels finished episodes, and none is finished before {first_episodes} steps "
             f"({run.n_envs} environments × {episode_length}); "
             f"use --learning-starts {first_episodes}"
+        )
+    whole_episodes = 2 * first_episodes  # one to draw from while another is overwritten
+    if settings.her and values.buffer_size < whole_episodes:
+        raise UsageError(
+            f"HER needs whole episodes in the replay buffer and {values.buffer_size} transitions "
+            f"are too few for {run.n_envs} environments; use --buffer-size {whole_episodes}"
         )
     if run.total_steps <= values.learning_starts:
         print(
@@ -212,7 +227,7 @@ def _start(
         print(f"resuming at {done:,} of {run.total_steps:,} steps")
         if not exact:
             print(f"WARN: the state of {settings.env_id} cannot be saved: new episodes begin")
-    return _Session(settings, paths, model, env, earlier)
+    return _Session(settings, paths, model, env, earlier, resumed=state is not None)
 
 
 def _move_old_curves(paths: RunPaths) -> None:
@@ -254,7 +269,7 @@ def _learn(session: _Session) -> None:
                 ProgressReporter(progress),
             ],
             log_interval=4 * run.n_envs if off_policy else 1,  # in episodes, or in rollouts
-            reset_num_timesteps=model.num_timesteps == 0,
+            reset_num_timesteps=not session.resumed,  # it would reset the environments too
         )
     if isinstance(model, OffPolicyAlgorithm):
         model.dump_logs()
@@ -263,7 +278,7 @@ def _learn(session: _Session) -> None:
 def _publish(session: _Session) -> Metadata:
     """Write checkpoint and metadata, after moving an other experiment's out of the way."""
     paths = session.paths
-    old = checkpoints.read_metadata(paths.checkpoint)
+    old = _metadata_of_old(paths.checkpoint)
     if paths.checkpoint.exists() and (
         old is None or _identity_of(old) != identity(session.settings)
     ):
@@ -282,6 +297,14 @@ def _publish(session: _Session) -> Metadata:
     for path in (paths.checkpoint, paths.metadata, paths.curves):
         print(f"OK: wrote {path}")
     return metadata
+
+
+def _metadata_of_old(checkpoint: Path) -> Metadata | None:
+    """None where it cannot be read: a damaged file must not cost the training just done."""
+    try:
+        return checkpoints.read_metadata(checkpoint)
+    except UsageError:
+        return None
 
 
 def _identity_of(metadata: Metadata) -> dict[str, Any]:

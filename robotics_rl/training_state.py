@@ -3,7 +3,6 @@
 One file of tensors and plain values per state, written atomically and read with ``weights_only``.
 """
 
-import pickle
 import random
 from collections import deque
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from robotics_rl import tensors
 from robotics_rl.artifacts import atomic_write
 from robotics_rl.errors import UsageError
 
@@ -79,8 +79,8 @@ def read(path: Path) -> dict[str, Any]:
         UsageError: the file is damaged.
     """
     try:
-        stored = torch.load(path, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        stored = tensors.load(path)
+    except tensors.DamagedTensorsError as error:
         raise UsageError(
             f"the training state {path} cannot be read ({error}); start again without --resume"
         ) from error

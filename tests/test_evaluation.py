@@ -10,26 +10,57 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from support import Trained, read_strict_json, run_script, succeed, tree
+from support import Trained, edit_json, read_strict_json, run_script, succeed, tree
 
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.envs import make_env
 from robotics_rl.playing import Subject, play
 
-TOP_LEVEL = set(
-    "schema algo env_id checkpoint checkpoint_sha256 n_episodes seeds deterministic device "
-    "created_at versions training_seed aggregate per_episode".split()
-)
-AGGREGATE = set(
-    "success_rate success_rate_ci95 return_mean return_std final_distance_mean "
-    "final_distance_std ep_len_mean ep_len_std time_to_success_mean action_smoothness_mean "
-    "action_max_abs_mean success_any_step_rate n_started_solved success_rate_unsolved_start "
-    "success_rate_unsolved_start_ci95".split()
-)
-EPISODE = set(
-    "seed return length success final_distance time_to_success action_smoothness action_max_abs "
-    "started_solved success_any_step".split()
-)
+TOP_LEVEL = {
+    "schema",
+    "algo",
+    "env_id",
+    "checkpoint",
+    "checkpoint_sha256",
+    "n_episodes",
+    "seeds",
+    "deterministic",
+    "device",
+    "created_at",
+    "versions",
+    "training_seed",
+    "aggregate",
+    "per_episode",
+}
+AGGREGATE = {
+    "success_rate",
+    "success_rate_ci95",
+    "return_mean",
+    "return_std",
+    "final_distance_mean",
+    "final_distance_std",
+    "ep_len_mean",
+    "ep_len_std",
+    "time_to_success_mean",
+    "action_smoothness_mean",
+    "action_max_abs_mean",
+    "success_any_step_rate",
+    "n_started_solved",
+    "success_rate_unsolved_start",
+    "success_rate_unsolved_start_ci95",
+}
+EPISODE = {
+    "seed",
+    "return",
+    "length",
+    "success",
+    "final_distance",
+    "time_to_success",
+    "action_smoothness",
+    "action_max_abs",
+    "started_solved",
+    "success_any_step",
+}
 PPO_EVAL = Path("results/ppo_fetchreachdense-v4_seed0_eval.json")
 
 
@@ -206,10 +237,13 @@ def test_policy_evaluation_equals_an_episode_played_by_hand(
         observation, reward, _, truncated, info = env.step(action)
         total += float(reward)
         if previous is not None:
-            smoothness += sum((float(a) - float(b)) ** 2 for a, b in zip(action, previous))
+            smoothness += sum(
+                (float(a) - float(b)) ** 2 for a, b in zip(action, previous, strict=True)
+            )
         previous = action
         largest = max(largest, *(abs(float(a)) for a in action))
-    gap = [float(a - d) for a, d in zip(observation["achieved_goal"], observation["desired_goal"])]
+    achieved, desired = observation["achieved_goal"], observation["desired_goal"]
+    gap = [float(a - d) for a, d in zip(achieved, desired, strict=True)]
     assert episode["return"] == total
     assert episode["success"] == bool(info["is_success"])
     assert episode["final_distance"] == pytest.approx(math.sqrt(sum(g * g for g in gap)))
@@ -232,8 +266,6 @@ def test_stochastic_evaluation_explores_and_repeats_itself(
 
 
 def test_chapter_of_the_training_stands_in_the_name(workdir: Path, trained_ppo: Trained) -> None:
-    from support import edit_json
-
     trained = trained_ppo.copy_to(workdir)
     edit_json(trained.metadata, chapter="ch02")
     succeed("eval.py", "--ckpt", str(trained.checkpoint), "--n-episodes", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import pickle
@@ -88,7 +89,7 @@ def test_code_in_the_data_of_a_checkpoint_does_not_run(stranger: Trained) -> Non
     outcome = succeed("eval.py", "--ckpt", str(stranger.checkpoint), "--n-episodes", "1")
     assert "WARN" not in outcome.out
     assert not harm.exists()
-    with pytest.raises(Exception, match=""), warnings.catch_warnings():
+    with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         PPO.load(stranger.checkpoint)
     assert harm.exists(), "the bomb was no bomb"
@@ -135,7 +136,7 @@ def test_only_trust_pickle_runs_code_and_the_refusal_says_so(stranger: Trained) 
     assert "runs code from the file" in refused.err
     assert "--trust-pickle" in refused.err
     assert not harm.exists()
-    with pytest.raises(Exception, match=""), warnings.catch_warnings():
+    with contextlib.suppress(Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_script("eval.py", *arguments, "--trust-pickle", "--algo", "ppo")
     assert harm.exists(), "--trust-pickle unpickles, so the flag is what guards"
@@ -160,9 +161,7 @@ def test_damaged_tensors_are_refused_wherever_the_damage_is(stranger: Trained) -
                 archive.writestr(name, bytes(damaged) if name == pickled else content)
         _arm_entry(stranger.checkpoint, "policy.pth", file.getvalue())
         try:
-            checkpoints.load_policy(
-                stranger.checkpoint, env.observation_space, env.action_space
-            )
+            checkpoints.load_policy(stranger.checkpoint, env.observation_space, env.action_space)
         except UsageError:
             refused += 1
     assert refused > 100
@@ -177,8 +176,8 @@ def test_other_sha256_than_the_metadata_says_warns_and_evaluates(stranger: Train
     assert result["checkpoint_sha256"] == artifacts.sha256_of(stranger.checkpoint)
 
 
-@pytest.mark.parametrize("field", ["run_tag", "chapter"])
-@pytest.mark.parametrize("path", ["../../elsewhere", "{root}/elsewhere"])
+@pytest.mark.parametrize("field", ["run_tag", "chapter", "seed"])
+@pytest.mark.parametrize("path", ["x/../../../../elsewhere", "{root}/elsewhere"])
 def test_metadata_cannot_choose_where_results_are_written(
     workdir: Path, trained_ppo: Trained, monkeypatch: pytest.MonkeyPatch, field: str, path: str
 ) -> None:

@@ -29,14 +29,40 @@ from robotics_rl.curves import read_curves
 from robotics_rl.envs.vector import training_seeds
 from robotics_rl.training import train
 
-METADATA = set(
-    "schema algo env_id seed total_steps steps_done her hyperparameters engine recipe env_steps "
-    "gradient_steps update_to_data device device_name created_at command git versions platform "
-    "training checkpoint_sha256".split()
-)
-VERSIONS = set(
-    "python torch cuda gymnasium gymnasium_robotics mujoco stable_baselines3 numpy".split()
-)
+METADATA = {
+    "schema",
+    "algo",
+    "env_id",
+    "seed",
+    "total_steps",
+    "steps_done",
+    "her",
+    "hyperparameters",
+    "engine",
+    "recipe",
+    "env_steps",
+    "gradient_steps",
+    "update_to_data",
+    "device",
+    "device_name",
+    "created_at",
+    "command",
+    "git",
+    "versions",
+    "platform",
+    "training",
+    "checkpoint_sha256",
+}
+VERSIONS = {
+    "python",
+    "torch",
+    "cuda",
+    "gymnasium",
+    "gymnasium_robotics",
+    "mujoco",
+    "stable_baselines3",
+    "numpy",
+}
 HYPERPARAMETERS = {
     "ppo": "n_envs batch_size learning_rate gamma ent_coef n_steps n_epochs clip_range gae_lambda "
     "net_arch",
@@ -116,9 +142,7 @@ def test_sac_counts_every_optimizer_step(trained_sac_her: Trained) -> None:
     document = read_strict_json(trained_sac_her.metadata)
     assert document["env_steps"] == document["steps_done"] == 150
     assert document["gradient_steps"] == 25  # one per 2 steps, from step 102 on
-    assert document["gradient_steps"] == _adam_steps(
-        trained_sac_her.checkpoint, "critic.optimizer"
-    )
+    assert document["gradient_steps"] == _adam_steps(trained_sac_her.checkpoint, "critic.optimizer")
     assert document["update_to_data"] == 25 / 150
 
 
@@ -141,6 +165,12 @@ def test_curve_tells_steps_updates_and_losses(trained_sac_her: Trained) -> None:
     assert row["gradient_steps"] == 25
     assert all(row[name] is not None for name in ("critic_loss", "actor_loss", "ent_coef"))
     assert row["ep_rew_mean"] == -50 or (row["success_rate"] or 0) > 0
+
+
+def test_run_that_ends_with_an_episode_has_one_row_per_step_count(workdir: Path) -> None:
+    succeed("train.py", *TINY_SAC_HER, "--total-steps", "400", "--learning-starts", "390")
+    rows = read_curves(Path("runs/sac_her/FetchPush-v4/seed0/curves.csv"))
+    assert [row["env_steps"] for row in rows] == [400]  # logged by the episode and at the end
 
 
 def test_gradient_steps_move_the_weights(workdir: Path, trained_sac_her: Trained) -> None:
@@ -298,6 +328,13 @@ def test_her_relabels_rewards(workdir: Path) -> None:
     succeed("train.py", *TINY_SAC_HER, "--out", "with")
     succeed("train.py", *without, "--out", "without")
     assert not have_equal_weights(Path("with.zip"), Path("without.zip"))
+
+
+def test_smallest_buffer_that_her_accepts_never_runs_out_of_whole_episodes(workdir: Path) -> None:
+    arguments = [*TINY_SAC_HER, "--buffer-size", "200", "--total-steps", "440"]
+    succeed("train.py", *arguments)  # 2 environments, each with room for 2 of its 4 episodes
+    document = read_strict_json(Path("checkpoints", f"{SAC_HER_NAME}.meta.json"))
+    assert document["gradient_steps"] == 170
 
 
 def test_command_line_values_reach_the_algorithm(workdir: Path) -> None:

@@ -1,7 +1,8 @@
 """Environments by id, and the vector of environments that training steps."""
 
 import difflib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gymnasium as gym
@@ -20,13 +21,34 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     """``gymnasium.make`` with an error that helps.
 
     Raises:
-        UsageError: no environment has this id; the message names the nearest ones.
+        UsageError: no environment has this id (the message names the nearest ones), or it needs a
+            package that is not installed.
     """
-    if env_id not in gym.registry:
-        near = difflib.get_close_matches(env_id, gym.registry, n=3, cutoff=0.5)
+    require_id(env_id, gym.registry)
+    try:
+        return gym.make(env_id, **kwargs)
+    except gym.error.DependencyNotInstalled as error:
+        raise UsageError(
+            f"{env_id} needs a package that is not installed ({error}); choose another environment"
+        ) from None
+
+
+def require_id(env_id: str, known: Iterable[str]) -> None:
+    """Make sure that ``env_id`` is ``known``.
+
+    Raises:
+        UsageError: it is not; the message names the nearest ids.
+    """
+    ids = list(known)
+    if env_id not in ids:
+        near = difflib.get_close_matches(env_id, ids, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see ch01_env_anatomy.py list-envs"
         raise UsageError(f"unknown environment {env_id!r}; {hint}")
-    return gym.make(env_id, **kwargs)
+
+
+def fetch_ids() -> list[str]:
+    """Ids of the Fetch tasks; the ``-v1`` beside them need mujoco-py, which has ended."""
+    return sorted(name for name in gym.registry if re.fullmatch(r"Fetch\w+-v4", name))
 
 
 def has_goals(space: spaces.Space[Any]) -> bool:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from stable_baselines3 import DDPG, PPO, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
@@ -11,7 +12,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from robotics_rl import config
 from robotics_rl.config import TrainSettings
-from robotics_rl.envs import MakeEnv, has_goals
+from robotics_rl.envs import MakeEnv
 from robotics_rl.envs.vector import ResumableVecEnv, make_training_env
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
@@ -29,7 +30,7 @@ def make_model(settings: TrainSettings, env: ResumableVecEnv, device: str) -> Ba
     No seed is handed over: Stable-Baselines3 would seed the environments with it as well.
     """
     common: dict[str, Any] = {
-        "policy": "MultiInputPolicy" if has_goals(env.observation_space) else "MlpPolicy",
+        "policy": policy_name(env.observation_space),
         "env": env,
         "device": device,
         "policy_kwargs": {"net_arch": list(settings.hyperparameters.net_arch)},
@@ -74,6 +75,11 @@ def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, 
             },
         }
     return arguments
+
+
+def policy_name(observation_space: spaces.Space[Any]) -> str:
+    """What Stable-Baselines3 calls the policy for these observations."""
+    return "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
 
 
 def gradient_steps(model: BaseAlgorithm) -> int:
