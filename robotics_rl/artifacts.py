@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -227,6 +228,11 @@ def move_aside(path: Path, previous: Path, stamp: str) -> Path | None:
         target = target.with_name(f"_{target.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
     return Path(shutil.move(path, target))
+
+
+def command_line() -> list[str]:
+    """The command that runs, as it can be typed in the repository."""
+    return ["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]
 
 
 def utc_now() -> str:

@@ -1,6 +1,7 @@
 """What the chapter scripts share: the experiment card, its criteria, and comparing seeds."""
 
 import operator
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ from robotics_rl import artifacts, cli, commands, config, reporting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.errors import UsageError
-from robotics_rl.schemas import Aggregate
+from robotics_rl.schemas import Aggregate, ChapterRun
+from robotics_rl.versions import gather_versions
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -100,6 +102,30 @@ def card_text(title: str, rows: Sequence[tuple[str, str]]) -> str:
     """An experiment card as it is printed."""
     width = max(len(name) for name, _ in rows)
     return "\n".join([title, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+
+def run_path(chapter: str) -> Path:
+    """Where the time that a chapter's `all` took is kept."""
+    return Path(EvalSettings.results_dir, f"{chapter}_run.json")
+
+
+def record_run(chapter: str, seconds: Mapping[str, float]) -> None:
+    """Keep how long each part of a chapter took; its card and the README show it."""
+    from robotics_rl.devices import device_name  # torch takes seconds; by now it is loaded
+
+    path = run_path(chapter)
+    run = ChapterRun(
+        chapter=chapter,
+        command=artifacts.command_line(),
+        created_at=artifacts.utc_now(),
+        seconds={name: round(value, 2) for name, value in seconds.items()},
+        wall_seconds=round(sum(seconds.values()), 2),
+        device_name=device_name("cpu"),
+        platform=platform.platform(),
+        versions=gather_versions(),
+    )
+    artifacts.write_json(path, run)
+    print(f"OK: wrote {path}")
 
 
 def _bound(criterion: Criterion) -> str:

@@ -48,11 +48,13 @@ def _optional(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def measured_time(metadata: Path) -> str:
-    """How long the training behind a published checkpoint took, and on what."""
-    if not metadata.exists():
+def measured_time(path: Path) -> str:
+    """How long the training behind a checkpoint's metadata, or a chapter's `all`, took."""
+    if not path.exists():
         return "not measured yet"
-    document = read_json(metadata)
+    document = read_json(path)
+    if "training" not in document:
+        return f"{clock(document['wall_seconds'])} ({document['device_name']})"
     training = document["training"]
     return (
         f"{clock(training['wall_seconds'])} for {document['steps_done']:,} steps "

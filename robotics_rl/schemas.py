@@ -103,6 +103,21 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChapterRun:
+    """How long a chapter's `all` took, where it trains nothing that is published."""
+
+    schema: ClassVar[str] = "run/1"
+    chapter: str
+    command: list[str]
+    created_at: str
+    seconds: dict[str, float]  # by sub-command
+    wall_seconds: float
+    device_name: str
+    platform: str
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeedSpread:
     """One metric over training seeds.
 

@@ -1,16 +1,15 @@
 """Train: one verb from settings to a checkpoint with its metadata, stoppable at any moment."""
 
 import math
-import os
 import platform
 import shutil
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.preprocessing import get_obs_shape
@@ -207,6 +206,9 @@ def _start(
 ) -> _Session:
     run = settings.run
     set_random_seed(run.seed, using_cuda=device.startswith("cuda"))
+    if isinstance(settings.hyperparameters, config.PPO):
+        # Layers this small gain nothing from a second thread, and lose much on a busy machine.
+        torch.set_num_threads(1)
     engine = ENGINES[run.engine]
     env = engine.make_env(settings, make_env)
     model = engine.make_model(settings, env, device)
@@ -333,7 +335,7 @@ def _describe(session: _Session, sha256: str) -> Metadata:
         device=str(model.device),
         device_name=device_name(str(model.device)),
         created_at=artifacts.utc_now(),
-        command=["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]],
+        command=artifacts.command_line(),
         git=artifacts.git_state(),
         versions=gather_versions(),
         platform=platform.platform(),

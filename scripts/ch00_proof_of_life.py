@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCRIPT = "scripts/ch00_proof_of_life.py"
+CHAPTER = "ch00"
+TITLE = "Proof of life (book chapter 1)"
+BOOK = "about 5 minutes with a GPU, about 10 without"
 ENV_ID = "FetchReachDense-v4"
 FRAME = "smoke_frame.png"
 FRAME_SIZE = (480, 480)  # height and width in pixels, what Gymnasium draws unless told otherwise
@@ -48,7 +51,7 @@ class Plan:
         """Check the flags; what is not given stands in ``SMOKE``."""
         flags = {**SMOKE, **given}
         frame = Path(flags.pop("frame", FRAME))
-        training = cli.training_settings(flags, chapter="ch00", algo="ppo", env=ENV_ID)
+        training = cli.training_settings(flags, chapter=CHAPTER, algo="ppo", env=ENV_ID)
         # Asked now: the tests that draw nothing set MUJOCO_GL for this process.
         return cls(training, frame, rendering.candidates())
 
@@ -77,13 +80,16 @@ def main(argv: Sequence[str]) -> int:
 
 def run_all(plan: Plan) -> int:
     """Every test in order, as far as they pass; the exit code."""
-    started = time.monotonic()
+    seconds = {}
     for number, name in enumerate(TESTS, 1):
         print(f"== {number} of {len(TESTS)}: {name} ==", flush=True)
+        started = time.monotonic()
         if not passes(name, plan):
             print(f"stopped here; to repeat this test alone: python {SCRIPT} {name}")
             return 1
-    print(f"OK: all {len(TESTS)} tests passed in {clock(time.monotonic() - started)}")
+        seconds[name] = time.monotonic() - started
+    chapters.record_run(CHAPTER, seconds)
+    print(f"OK: all {len(TESTS)} tests passed in {clock(sum(seconds.values()))}")
     return 0
 
 
@@ -217,10 +223,6 @@ def problem_of_frame(frame: "NDArray[np.uint8]") -> str:
 
 def train_ppo(plan: Plan) -> None:
     """Train PPO for a minute, save it, and load it back in two ways."""
-    import torch
-
-    # Networks this small gain nothing from a second thread, and lose much on a busy machine.
-    torch.set_num_threads(1)
     metadata = commands.train(plan.training)
     checkpoint = RunPaths.of(plan.training).checkpoint
     load_back(checkpoint, plan.seed)
@@ -263,15 +265,15 @@ def card(training: TrainSettings) -> str:
         ("fast path", f"{command} all --seed 0"),
         ("one by one", ", ".join(TESTS)),
         ("steps", f"{run.total_steps:,} in {run.n_envs} environments"),
-        ("time", f"training {reporting.measured_time(paths.metadata)}"),
+        ("time", reporting.measured_time(chapters.run_path(CHAPTER))),
         ("artifacts", f"{FRAME}, {paths.checkpoint}, {paths.metadata.name}"),
         ("", str(paths.curves)),
         ("criteria", "every test says OK; a missing GPU is a WARN"),
         ("", "rewards of step() and compute_reward() are equal bit for bit"),
         ("", "the frame is not blank; the checkpoint loads and acts"),
-        ("book", "about 5 minutes with a GPU, about 10 without"),
+        ("book", BOOK),
     ]
-    return chapters.card_text("Proof of life (book chapter 1)", rows)
+    return chapters.card_text(TITLE, rows)
 
 
 def _parser() -> cli.Parser:

@@ -5,18 +5,21 @@ random actions reach: the floor under every later result.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robotics_rl import artifacts, chapters, cli, commands, config, rendering
+from robotics_rl import artifacts, chapters, cli, commands, config, rendering, reporting
 from robotics_rl.chapters import Criterion
 from robotics_rl.config import EvalSettings, option
 from robotics_rl.schemas import BoxDescription, EnvDescription, ObservationPart
 
 SCRIPT = "scripts/ch01_env_anatomy.py"
+CHAPTER = "ch01"
+TITLE = "Environment anatomy (book chapter 2)"
 DEFAULT_ENV = "FetchReachDense-v4"
 THRESHOLDS = (0.01, 0.02, 0.05, 0.10, 0.20)  # metres
 
@@ -227,7 +230,14 @@ def threshold_table(flags: Anatomy) -> int:
 
 def everything(flags: Anatomy) -> int:
     """Description, rewards and floor; 1 if one of them fails."""
-    return max([step(flags) for step in (describe, reward_check, random_episodes)])
+    codes, seconds = [], {}
+    for name in ("describe", "reward-check", "random-episodes"):
+        started = time.monotonic()
+        codes.append(COMMANDS[name](flags))
+        seconds[name] = time.monotonic() - started
+    if max(codes) == 0:
+        chapters.record_run(CHAPTER, seconds)
+    return max(codes)
 
 
 COMMANDS: dict[str, Callable[[Anatomy], int]] = {
@@ -248,14 +258,14 @@ def card() -> str:
     rows = [
         ("policy", f"random actions on {DEFAULT_ENV}, {defaults.n_episodes} episodes"),
         ("fast path", f"{command} all --seed 0"),
-        ("time", "a few seconds on one CPU core"),
+        ("time", reporting.measured_time(chapters.run_path(CHAPTER))),
         ("artifacts", f"{defaults.describe_out}, {defaults.random_out}"),
         ("criteria", f"three rewards agree to {defaults.atol:g} ({rewards})"),
         *(("", f"{one.metric} {one.relation} {one.bound:g}") for one in CRITERIA),
         ("thresholds", f"{command} threshold-table"),
         ("book", BOOK_FLOOR),
     ]
-    return chapters.card_text("Environment anatomy (book chapter 2)", rows)
+    return chapters.card_text(TITLE, rows)
 
 
 def _parser() -> cli.Parser:

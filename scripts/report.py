@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import ch00_proof_of_life
+import ch01_env_anatomy
 import ch02_ppo_dense_reach
 
-from robotics_rl import cli, schemas
+from robotics_rl import chapters, cli, schemas
 from robotics_rl.artifacts import RunPaths, atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
@@ -50,18 +52,47 @@ def pages() -> Iterator[tuple[Path, str]]:
 def headline_table() -> str:
     """Chapter, command, minutes, result."""
     rows = [["what", "command after `bash docker/dev.sh`", "minutes", "measured", "book"]]
+    rows += [_proof_of_life(), _anatomy()]
     for card in CARDS:
         metadata, result = _documents(card)
+        seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
         rows.append(
             [
                 card.title,
                 f"`python {card.script} all --seed 0`",
-                f"{metadata['training']['wall_seconds'] / 60:.0f}",
+                _minutes(seconds),
                 _summary(result["aggregate"]),
                 card.book,
             ]
         )
     return _markdown(rows)
+
+
+def _proof_of_life() -> list[str]:
+    run = read_json(chapters.run_path(ch00_proof_of_life.CHAPTER))
+    return [
+        ch00_proof_of_life.TITLE,
+        f"`python {ch00_proof_of_life.SCRIPT} all`",
+        _minutes(run["wall_seconds"]),
+        f"{len(run['seconds'])} of {len(ch00_proof_of_life.TESTS)} tests passed",
+        ch00_proof_of_life.BOOK,
+    ]
+
+
+def _anatomy() -> list[str]:
+    run = read_json(chapters.run_path(ch01_env_anatomy.CHAPTER))
+    floor = read_json(Path(ch01_env_anatomy.Anatomy().random_out))["aggregate"]
+    return [
+        ch01_env_anatomy.TITLE,
+        f"`python {ch01_env_anatomy.SCRIPT} all --seed 0`",
+        _minutes(run["wall_seconds"]),
+        f"random actions: {_summary(floor)}",
+        ch01_env_anatomy.BOOK_FLOOR,
+    ]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f}"
 
 
 def results_page() -> str:
