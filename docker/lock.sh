@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-with_torch='^(torch|numpy|scipy|fsspec|mpmath|networkx|sympy)=='
+with_torch='^(torch|numpy|scipy|fsspec|mpmath|networkx|sympy|contourpy|optype|numpy-typing-compat|scipy-stubs)=='
 cuda='^(nvidia|cuda|triton)'
 resolved=$(mktemp)
 trap 'rm -f "$resolved"' EXIT

@@ -156,7 +156,10 @@ install_dev() {
 
 # On Linux the default index has only the CUDA build, several GB; PyTorch's own has one without.
 install_cpu_torch() {
+  local installed
   [[ $(uname) == Linux ]] || return 0
+  installed=$(version_of torch 2>/dev/null) || true
+  ! grep -qx "torch==${installed%%+*}" constraints-cpu.txt || return 0
   if answers "$cpu_index/torch/"; then
     say "torch from PyTorch's index of CPU builds, about 200 MB …"
     pip_install --index-url "$cpu_index" --no-deps --constraint constraints-cpu.txt torch && return

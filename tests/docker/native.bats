@@ -110,6 +110,21 @@ time.sleep(20)' >"$BATS_TEST_TMPDIR/out" &
   called 'https://download.pytorch.org/whl/cpu --no-deps --constraint constraints-cpu.txt torch$'
 }
 
+@test "PyTorch's index is asked again only for another torch" {
+  [ "$(uname)" = Linux ] || skip "elsewhere the default index has the CPU build"
+  export FAKE_INDEX=0
+  echo torch==2.13.0 >"$REPO/constraints-cpu.txt"
+  dev true
+  called 'download.pytorch.org'
+  : >"$LOG"
+  echo changed >>"$REPO/requirements.txt"
+  dev true
+  not_called 'download.pytorch.org'
+  echo torch==2.14.0 >"$REPO/constraints-cpu.txt"
+  dev true
+  called 'download.pytorch.org'
+}
+
 @test "with a GPU: torch is free" {
   has nvidia-smi
   FAKE_INDEX=0 dev true
