@@ -18,18 +18,18 @@ from robotics_rl import chapters, cli, schemas
 from robotics_rl.artifacts import RunPaths, atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
+from robotics_rl.progress import clock
 
 CARDS: tuple[Card, ...] = (ch02_ppo_dense_reach.CARD,)
-BLOCK = "<!-- made by scripts/report.py -->\n{}\n<!-- end -->"
+BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
 
 def main(argv: Sequence[str]) -> int:
     """Write both pages, or check them."""
     parser = cli.Parser(prog="scripts/report.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare, exit 1 if they differ")
-    only_check = parser.parse_args(argv).check
-    stale = [path for path, text in pages() if path.read_text(encoding="utf-8") != text]
-    if only_check:
+    if parser.parse_args(argv).check:
+        stale = [path for path, text in pages() if path.read_text(encoding="utf-8") != text]
         for path in stale:
             print(f"{path} does not match the results; run: python scripts/report.py")
         return 1 if stale else 0
@@ -45,13 +45,13 @@ def pages() -> Iterator[tuple[Path, str]]:
     readme = Path("README.md")
     block = re.compile(BLOCK.format(".*?"), re.DOTALL)
     text = readme.read_text(encoding="utf-8")
-    yield readme, block.sub(lambda _: BLOCK.format(headline_table()), text)
+    yield readme, block.sub(lambda _: BLOCK.format(headline_table() + "\n"), text)
     yield Path("results", "README.md"), results_page()
 
 
 def headline_table() -> str:
-    """Chapter, command, minutes, result."""
-    rows = [["what", "command after `bash docker/dev.sh`", "minutes", "measured", "book"]]
+    """Chapter, command, time, result."""
+    rows = [["what", "command after `bash docker/dev.sh`", "min:s", "measured", "book"]]
     rows += [_proof_of_life(), _anatomy()]
     for card in CARDS:
         metadata, result = _documents(card)
@@ -60,7 +60,7 @@ def headline_table() -> str:
             [
                 card.title,
                 f"`python {card.script} all --seed 0`",
-                _minutes(seconds),
+                clock(seconds),
                 _summary(result["aggregate"]),
                 card.book,
             ]
@@ -73,7 +73,7 @@ def _proof_of_life() -> list[str]:
     return [
         ch00_proof_of_life.TITLE,
         f"`python {ch00_proof_of_life.SCRIPT} all`",
-        _minutes(run["wall_seconds"]),
+        clock(run["wall_seconds"]),
         f"{len(run['seconds'])} of {len(ch00_proof_of_life.TESTS)} tests passed",
         ch00_proof_of_life.BOOK,
     ]
@@ -85,14 +85,10 @@ def _anatomy() -> list[str]:
     return [
         ch01_env_anatomy.TITLE,
         f"`python {ch01_env_anatomy.SCRIPT} all --seed 0`",
-        _minutes(run["wall_seconds"]),
+        clock(run["wall_seconds"]),
         f"random actions: {_summary(floor)}",
         ch01_env_anatomy.BOOK_FLOOR,
     ]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f}"
 
 
 def results_page() -> str:
@@ -146,7 +142,7 @@ def _metrics(aggregate: dict[str, Any]) -> Iterator[list[str]]:
 def _schemas() -> Iterator[list[str]]:
     for _, kind in inspect.getmembers(schemas, inspect.isclass):
         if hasattr(kind, "schema"):
-            yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0]]
+            yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0].replace("``", "`")]
 
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
