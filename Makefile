@@ -1,7 +1,7 @@
 # Start these with: bash docker/dev.sh make check
 .PHONY: check lint types test format lock
 
-check: lint types
+check: lint types test
 
 lint:
 	ruff check .

@@ -138,9 +138,12 @@ install() {
   if image_has_torch; then
     echo "$image" >"$venv/image-packages.txt"
     constraints+=(--constraint "$venv/image-packages.txt")
-  elif ! has_gpu; then
-    constraints+=(--constraint constraints-cpu.txt)
-    install_cpu_torch
+  else
+    constraints+=(--constraint constraints-numpy.txt)
+    if ! has_gpu; then
+      constraints+=(--constraint constraints-cpu.txt)
+      install_cpu_torch
+    fi
   fi
   say "the packages of requirements.txt …"
   pip_install "${constraints[@]}" --requirement requirements.txt &&

@@ -5,13 +5,10 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, is_dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from robotics_rl.config import TrainSettings
 from robotics_rl.errors import UsageError
+from robotics_rl.provenance import file_stamp
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+        raise UsageError(f"cannot write {path}: {_why(error)}; choose another folder") from error
     temporary = Path(name)
     try:
         yield temporary
@@ -100,7 +98,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         _flush_to_disk(path.parent)
     except OSError as error:
         raise UsageError(
-            f"cannot write {path}: {error.strerror}; free some space or choose another folder"
+            f"cannot write {path}: {_why(error)}; free some space or choose another folder"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -139,9 +137,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Only what JSON knows: numpy scalars become Python's, NaN and infinity become null."""
     if is_dataclass(value) and not isinstance(value, type):
-        fields = {key.rstrip("_"): item for key, item in _shallow(value).items()}
+        content = {row.name.rstrip("_"): getattr(value, row.name) for row in fields(value)}
         schema = getattr(value, "schema", None)
-        return _plain(fields | ({"schema": schema} if schema else {}))
+        return _plain(content | ({"schema": schema} if schema else {}))
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -151,10 +149,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value
-
-
-def _shallow(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in asdict(value)}
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -183,8 +177,23 @@ def require_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise UsageError(
-            f"cannot write to {folder}: {error.strerror}; choose another folder"
+            f"cannot write to {folder}: {_why(error)}; choose another folder"
         ) from None
+
+
+def require_file(path: Path) -> None:
+    """Make sure that a file can be written at ``path``, without leaving anything behind.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it")
+    require_writable(path.parent)
+
+
+def _why(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 @contextmanager
@@ -218,49 +227,29 @@ def run_lock(*folders: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def keep_other(path: Path, what: str, is_same: Callable[[dict[str, Any]], bool]) -> None:
+    """Move the JSON at ``path`` to ``previous/`` unless it is the one about to be made again.
+
+    A sanity run must not cost a published result, nor a damaged file the work just done.
+    """
+    if not path.exists():
+        return
+    try:
+        old = read_json(path)
+    except UsageError:
+        old = {}
+    if not is_same(old):
+        moved = move_aside(path, path.parent / "previous", file_stamp(old.get("created_at")))
+        print(f"{path.name} was of another {what}: it went to {moved}")
+
+
 def move_aside(path: Path, previous: Path, stamp: str) -> Path | None:
-    """Move ``path``, if it exists, into ``previous`` with ``stamp`` in its name."""
+    """Move ``path``, if it exists, into ``previous``, with ``stamp`` (if any) in its name."""
     if not path.exists():
         return None
     name, dot, endings = path.name.partition(".")
-    target = previous / f"{name}_{stamp}{dot}{endings}"
+    target = previous / (f"{name}_{stamp}{dot}{endings}" if stamp else path.name)
     while target.exists():
         target = target.with_name(f"_{target.name}")
     target.parent.mkdir(parents=True, exist_ok=True)
     return Path(shutil.move(path, target))
-
-
-def command_line() -> list[str]:
-    """The command that runs, as it can be typed in the repository."""
-    return ["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]
-
-
-def utc_now() -> str:
-    """ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def file_stamp(iso: str | None = None) -> str:
-    """A time as it can stand in file names, such as ``20260102T030405Z``."""
-    moment = datetime.fromisoformat(iso) if iso else datetime.now(UTC)
-    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; nulls outside a checkout."""
-
-    def git(*arguments: str) -> str | None:
-        root = Path(__file__).parent
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "commit": git("rev-parse", "HEAD"),
-        "dirty": None if changes is None else bool(changes),
-    }

@@ -1,7 +1,6 @@
 """What the chapter scripts share: the experiment card, its criteria, and comparing seeds."""
 
 import operator
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from robotics_rl import artifacts, cli, commands, config, reporting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.errors import UsageError
+from robotics_rl.provenance import command_line, machine, utc_now
 from robotics_rl.schemas import Aggregate, ChapterRun
 from robotics_rl.versions import gather_versions
 
@@ -65,10 +65,6 @@ class Card:
         name = artifacts.evaluation_name(settings.run_name, settings.env_id, settings.run.seed)
         return artifacts.evaluation_path(results_dir, settings.run.run_tag, self.chapter, name)
 
-    def report(self, result: Aggregate) -> bool:
-        """Print every criterion with its measured value; True if all are met."""
-        return report(self.criteria, result)
-
     def text(self) -> str:
         """The card as it is printed."""
         settings = self.settings({})
@@ -78,7 +74,7 @@ class Card:
             ("algorithm", f"{self.algo.upper()} on {self.env_id}"),
             ("fast path", f"{command} all --seed 0"),
             ("steps", f"{settings.run.total_steps:,} in {settings.run.n_envs} environments"),
-            ("time", reporting.measured_time(paths.metadata)),
+            ("time", reporting.training_time(paths.metadata)),
             ("artifacts", f"{paths.checkpoint}, {paths.metadata.name}"),
             ("", str(self.evaluation_path(settings, EvalSettings.results_dir))),
             ("", str(paths.curves)),
@@ -109,20 +105,20 @@ def run_path(chapter: str) -> Path:
     return Path(EvalSettings.results_dir, f"{chapter}_run.json")
 
 
-def record_run(chapter: str, seconds: Mapping[str, float]) -> None:
+def record_run(chapter: str, seconds: Mapping[str, float], device: str) -> None:
     """Keep how long each part of a chapter took; its card and the README show it."""
     from robotics_rl.devices import device_name  # torch takes seconds; by now it is loaded
 
     path = run_path(chapter)
     run = ChapterRun(
         chapter=chapter,
-        command=artifacts.command_line(),
-        created_at=artifacts.utc_now(),
+        command=command_line(),
+        created_at=utc_now(),
         seconds={name: round(value, 2) for name, value in seconds.items()},
         wall_seconds=round(sum(seconds.values()), 2),
-        device_name=device_name("cpu"),
-        platform=platform.platform(),
+        device_name=device_name(device),
         versions=gather_versions(),
+        **machine(),
     )
     artifacts.write_json(path, run)
     print(f"OK: wrote {path}")
@@ -139,38 +135,7 @@ def add_command(subparsers: Any, script: str, name: str, text: str, flags: str =
     return added
 
 
-def parser(card: Card, story: str) -> tuple[cli.Parser, Any]:
-    """The sub-commands of every training chapter; a chapter may add to the second value."""
-    top = cli.Parser(prog=card.script, description=story)
-    commands_of = top.add_subparsers(
-        prog=card.script, dest="command", required=True, metavar="COMMAND"
-    )
-
-    def add(name: str, text: str, flags: str = "") -> cli.Parser:
-        return add_command(commands_of, card.script, name, text, flags)
-
-    algorithm = config.ALGORITHMS[card.algo]
-    whole = add("all", "train, evaluate, hold against the criteria", "--seed 0")
-    train = add("train", "train the policy", "--seed 0 --total-steps 5000")
-    for one in (whole, train):
-        cli.add_options(one, algorithm, config.Run, defaults=card.training)
-    evaluate = add(
-        "eval", "evaluate a checkpoint", f"--ckpt {RunPaths.of(card.settings({})).checkpoint}"
-    )
-    cli.add_options(evaluate, EvalSettings, only=("ckpt",))
-    cli.add_options(evaluate, config.Run, only=("seed", "run_tag", "checkpoints_dir", "progress"))
-    for one in (whole, evaluate):
-        cli.add_options(one, EvalSettings, only=("results_dir",))
-        cli.add_options(one, EvalSettings, renamed=_EVALUATION_FLAGS)
-    compare = add("compare", "mean and intervals over training seeds", "--seeds 0,1,2")
-    compare.add_argument("--seeds", default="0,1,2", help="training seeds (default: 0,1,2)")
-    cli.add_options(compare, config.Run, only=("run_tag",))
-    cli.add_options(compare, EvalSettings, only=("results_dir",))
-    add("card", "print the experiment card")
-    return top, commands_of
-
-
-# What evaluation is called beside training, where --seed and --device are the training's.
+# The flags of evaluation, by their field. Beside training, --seed and --device are training's.
 _EVALUATION_FLAGS = {
     "n_episodes": "n_eval_episodes",
     "seed": "eval_seed",
@@ -178,7 +143,39 @@ _EVALUATION_FLAGS = {
     "deterministic": "eval_deterministic",
     "device": "eval_device",
     "algo": "eval_algo",
+    "ckpt": "ckpt",
+    "results_dir": "results_dir",
 }
+_SHARED = ("run_tag", "progress")  # training's, and evaluation's too
+
+
+def parser(card: Card, story: str) -> cli.Parser:
+    """The sub-commands of every training chapter."""
+    top = cli.Parser(prog=card.script, description=story)
+    subparsers = top.add_subparsers(
+        prog=card.script, dest="command", required=True, metavar="COMMAND"
+    )
+
+    def add(name: str, text: str, flags: str = "") -> cli.Parser:
+        return add_command(subparsers, card.script, name, text, flags)
+
+    checkpoint = RunPaths.of(card.settings({})).checkpoint
+    whole = add("all", "train, evaluate, hold against the criteria", "--seed 0")
+    train = add("train", "train the policy", "--seed 0 --total-steps 5000")
+    for one in (whole, train):
+        cli.add_options(one, config.ALGORITHMS[card.algo], config.Run, defaults=card.training)
+    evaluate = add("eval", "evaluate a checkpoint", f"--ckpt {checkpoint}")
+    cli.add_options(evaluate, config.Run, only=("seed", "checkpoints_dir", *_SHARED))
+    for one in (whole, evaluate):
+        flags = {field: flag for field, flag in _EVALUATION_FLAGS.items() if field != "ckpt"}
+        cli.add_options(one, EvalSettings, renamed=flags)
+    cli.add_options(evaluate, EvalSettings, only=("ckpt",))
+    compare = add("compare", "mean and intervals over training seeds", "--seeds 0,1,2")
+    compare.add_argument("--seeds", default="0,1,2", help="training seeds (default: 0,1,2)")
+    cli.add_options(compare, config.Run, only=("run_tag",))
+    cli.add_options(compare, EvalSettings, only=("results_dir",))
+    add("card", "print the experiment card")
+    return top
 
 
 def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
@@ -189,6 +186,8 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
             return 0
         case "compare":
             return compare_seeds(card, given)
+    if {"ckpt", "seed"} <= given.keys():
+        raise UsageError("--ckpt and --seed both name a checkpoint; give one of them")
     training, evaluation = _split(given)
     settings = card.settings(training)
     if command != "eval":
@@ -197,31 +196,20 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
         return 0
     evaluation = {"ckpt": str(RunPaths.of(settings).checkpoint), **evaluation}
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=card.chapter)
-    return 0 if card.report(result.aggregate) else 1
+    return 0 if report(card.criteria, result.aggregate) else 1
 
 
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The flags of training and of evaluation, apart."""
-    evaluation = {
-        field_name: given[flag]
-        for field_name, flag in {
-            **_EVALUATION_FLAGS,
-            "ckpt": "ckpt",
-            "results_dir": "results_dir",
-        }.items()
-        if flag in given
-    }
-    elsewhere = {*_EVALUATION_FLAGS.values(), "ckpt", "results_dir"}
-    training = {name: value for name, value in given.items() if name not in elsewhere}
-    if "progress" in given:
-        evaluation["progress"] = given["progress"]
-    return training, evaluation
+    fields = {**_EVALUATION_FLAGS, **{name: name for name in _SHARED}}
+    evaluation = {name: given[flag] for name, flag in fields.items() if flag in given}
+    elsewhere = _EVALUATION_FLAGS.values()
+    return {name: value for name, value in given.items() if name not in elsewhere}, evaluation
 
 
 def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
     """Mean, intervals and per-seed values over training seeds, beside the two floors."""
-    results_dir = given.get("results_dir", EvalSettings.results_dir)
-    tag = given.get("run_tag")
+    results_dir, tag = given.get("results_dir", EvalSettings.results_dir), given.get("run_tag")
     settings = [
         card.settings({"seed": seed, "run_tag": tag}) for seed in config.parse_seeds(given["seeds"])
     ]
@@ -232,7 +220,8 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
             f"no result for training seed {', '.join(map(str, missing))} in {results_dir}; "
             f"make it with: python {card.script} all --seed {missing[0]}"
         )
-    floors = baselines(card.env_id, results_dir)
+    episodes = artifacts.read_json(next(iter(by_seed.values())))["seeds"]
+    floors = baselines(card.env_id, results_dir, episodes)
     from robotics_rl.comparison import compare  # scipy takes a second
 
     comparison = compare({settings[0].run_name: by_seed}, floors, card.env_id)
@@ -243,15 +232,15 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
     return 0
 
 
-def baselines(env_id: str, results_dir: str) -> dict[str, Path]:
-    """The evaluations of the two floors, made where they are missing."""
+def baselines(env_id: str, results_dir: str, episodes: Sequence[int]) -> dict[str, Path]:
+    """The evaluations of the two floors, made where they are missing or of other episodes."""
     paths = {}
     for name in ("do-nothing", "random"):
         run_name = name.replace("-", "_")
         file_name = artifacts.evaluation_name(run_name, env_id, None)
         path = artifacts.evaluation_path(results_dir, None, None, file_name)
-        if not path.exists():
-            flags = {"baseline": name, "env": env_id, "results_dir": results_dir}
-            commands.evaluate(*cli.eval_settings(flags))
+        if not path.exists() or artifacts.read_json(path)["seeds"] != episodes:
+            settings = EvalSettings(baseline=name, env=env_id, results_dir=results_dir)
+            commands.evaluate(settings, episodes)
         paths[run_name] = path
     return paths

@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from robotics_rl import tensors
-from robotics_rl.artifacts import atomic_write, metadata_path, read_json, sha256_of, to_json
+from robotics_rl.artifacts import atomic_write, metadata_path, read_json, sha256_of, write_json
+from robotics_rl.config import is_folder_name
 from robotics_rl.errors import UsageError
-from robotics_rl.learners.sb3 import ALGORITHMS, policy_name
+from robotics_rl.learners.sb3 import ALGORITHMS, policy_kwargs, policy_name
 from robotics_rl.schemas import Metadata, Training
 
 # What a loading process must not need: this project, an environment, or a gigabyte of buffer. The
@@ -35,20 +36,26 @@ _NEUTRAL: dict[str, Any] = {
 }
 
 
-def save(model: BaseAlgorithm, checkpoint: Path, describe: Any) -> Metadata:
+def save(
+    model: BaseAlgorithm,
+    checkpoint: Path,
+    describe: Callable[[str], Metadata],
+    make_room: Callable[[], None],
+) -> Metadata:
     """Write the checkpoint and its metadata; whoever sees the one sees the other complete.
 
     Args:
         model: any Stable-Baselines3 algorithm.
         checkpoint: path of the zip.
-        describe: called with the SHA-256 of the zip, returns its ``Metadata``.
+        describe: the metadata of a zip with this SHA-256.
+        make_room: called when the zip is safely on disk, before it takes its place.
     """
     with atomic_write(checkpoint) as temporary:
         with _neutral(model), temporary.open("wb") as file:
             model.save(file)
-        metadata = cast(Metadata, describe(sha256_of(temporary)))
-        with atomic_write(metadata_path(checkpoint)) as beside:
-            beside.write_text(to_json(metadata), encoding="utf-8")
+        metadata = describe(sha256_of(temporary))
+        make_room()
+        write_json(metadata_path(checkpoint), metadata)
     return metadata
 
 
@@ -81,10 +88,8 @@ def read_metadata(checkpoint: Path) -> Metadata | None:
 
 def _names_are_harmless(metadata: Metadata) -> bool:
     """A stranger's metadata must not choose the folder that results are written to."""
-    names = [Path(metadata.run_tag or ""), Path(metadata.chapter or ""), Path(metadata.env_id)]
-    return type(metadata.seed) is int and not any(
-        name.is_absolute() or ".." in name.parts for name in names
-    )
+    names = (metadata.run_tag or "x", metadata.chapter or "x", metadata.env_id)
+    return type(metadata.seed) is int and all(is_folder_name(name) for name in names)
 
 
 def inspect(checkpoint: Path, *, trust_pickle: bool = False) -> Metadata | None:
@@ -139,12 +144,11 @@ def load_policy(
     """
     metadata = inspect(checkpoint, trust_pickle=trust_pickle)
     sha256 = sha256_of(checkpoint)
-    if trust_pickle:
+    if metadata is None:
         algo = _algorithm_in(checkpoint) if algo == "auto" else algo
         policy = _load_everything(checkpoint, algo, device)
-        _require_spaces(policy, observation_space, checkpoint)
-        return Loaded(policy, algo, metadata, sha256, None)
-    assert metadata is not None
+        _require_spaces(policy, observation_space, action_space, checkpoint)
+        return Loaded(policy, algo, None, sha256, None)
     if algo not in ("auto", metadata.algo):
         raise UsageError(f"{checkpoint} was trained with {metadata.algo}; leave out --algo {algo}")
     weights = _tensors(checkpoint, device)
@@ -192,11 +196,11 @@ def _build_policy(
 ) -> BasePolicy:
     try:
         policy_class = ALGORITHMS[metadata.algo].policy_aliases[policy_name(observation_space)]
-        net_arch = [int(size) for size in metadata.hyperparameters["net_arch"]]
+        kwargs = policy_kwargs(metadata.algo, metadata.hyperparameters["net_arch"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the metadata names no usable policy ({error}); write it again") from None
     # The learning rate only reaches the optimizer, which is not used here.
-    return policy_class(observation_space, action_space, lambda _: 0.0, net_arch=net_arch)
+    return policy_class(observation_space, action_space, lambda _: 0.0, **kwargs)
 
 
 def _algorithm_in(checkpoint: Path) -> str:
@@ -224,15 +228,19 @@ def _load_everything(checkpoint: Path, algo: str, device: str) -> BasePolicy:
     return loaded.policy
 
 
-def _require_spaces(policy: BasePolicy, observation_space: Any, checkpoint: Path) -> None:
-    if policy.observation_space.shape != observation_space.shape or (
-        isinstance(observation_space, spaces.Dict)
-        and {key: part.shape for key, part in observation_space.items()}
-        != {
-            key: part.shape for key, part in getattr(policy.observation_space, "spaces", {}).items()
-        }
-    ):
+def _require_spaces(
+    policy: BasePolicy, observation_space: Any, action_space: Any, checkpoint: Path
+) -> None:
+    if _shapes(policy.observation_space) != _shapes(observation_space) or _shapes(
+        policy.action_space
+    ) != _shapes(action_space):
         raise UsageError(
             f"{checkpoint} was trained for other spaces than those of this environment; "
             "give the --env it was trained on"
         )
+
+
+def _shapes(space: Any) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {key: part.shape for key, part in space.items()}
+    return space.shape

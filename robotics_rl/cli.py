@@ -1,6 +1,7 @@
 """The command line: flags made from the settings, and what an exit code means."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -43,6 +44,9 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
         code = 128 + stopped.signum
     except KeyboardInterrupt:
         code = 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     sys.exit(code)
 
 
@@ -56,21 +60,12 @@ def parse_train(argv: Sequence[str]) -> TrainSettings:
     parser.add_argument("--algo", required=True, choices=list(ALGORITHMS), help="algorithm")
     parser.add_argument("--env", required=True, help="Gymnasium environment id")
     parser.add_argument("--print-defaults", action=_PrintDefaults)
-    add_training_options(parser)
-    return training_settings(vars(parser.parse_args(argv)))
-
-
-def add_training_options(
-    parser: argparse.ArgumentParser, defaults: Mapping[str, Any] | None = None
-) -> None:
-    """Every training flag; ``defaults`` (by field name) replace those of the algorithms."""
-    run_group = parser.add_argument_group("run")
-    add_options(run_group, Run, defaults=defaults)
-    group = parser.add_argument_group("algorithm")
-    add_options(group, *ALGORITHM_PARTS, defaults=defaults)
+    add_options(parser.add_argument_group("run"), Run)
+    add_options(parser.add_argument_group("algorithm"), *ALGORITHM_PARTS)
     hindsight = parser.add_argument_group("hindsight")
     hindsight.add_argument("--her", action="store_true", help="relabel goals in hindsight")
-    add_options(hindsight, HER, defaults=defaults)
+    add_options(hindsight, HER)
+    return training_settings(vars(parser.parse_args(argv)))
 
 
 def training_settings(
@@ -97,7 +92,9 @@ def parse_eval(argv: Sequence[str]) -> tuple[EvalSettings, list[int]]:
 
 
 def eval_settings(given: Mapping[str, Any]) -> tuple[EvalSettings, list[int]]:
-    """Check parsed evaluation flags."""
+    """Check parsed evaluation flags; whoever describes a video wants one."""
+    if {"video_out", "n_video_episodes"} & given.keys():
+        given = {"video": True, **given}
     settings: EvalSettings = config.fill(EvalSettings, given)
     if (settings.ckpt is None) == (settings.baseline is None):
         raise UsageError(
@@ -129,7 +126,7 @@ def add_options(
             continue
         name = renamed[row.name] if renamed else row.name
         default = (defaults or {}).get(row.name)
-        shown = _default_text(row.name, parts) if default is None else _shown(default)
+        shown = _default_text(row.name, parts) if default is None else config.as_typed(default)
         flags = [config.flag_of(name), *row.metadata["aliases"]]
         kwargs: dict[str, Any] = {
             "dest": name,
@@ -147,7 +144,7 @@ def add_options(
 def _default_text(name: str, parts: Sequence[type]) -> str:
     """The default, or each algorithm's where they differ; nothing for what is off or unset."""
     by_part = {
-        part.__name__.lower(): _shown(row.default)
+        part.__name__.lower(): config.as_typed(row.default)
         for part in parts
         for row in config.option_rows(part)
         if row.name == name and row.default is not None and row.default is not False
@@ -155,10 +152,6 @@ def _default_text(name: str, parts: Sequence[type]) -> str:
     if len(set(by_part.values())) > 1:
         return ", ".join(f"{part} {shown}" for part, shown in by_part.items())
     return next(iter(by_part.values()), "")
-
-
-def _shown(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -204,7 +197,7 @@ def defaults_table() -> str:
         for algorithm in ALGORITHMS.values():
             hindsight = (HER,) if issubclass(algorithm, config.OffPolicy) else ()
             defaults = {r.name: r.default for r in config.option_rows(algorithm, *hindsight, Run)}
-            cells.append(_shown(defaults[row.name]) if row.name in defaults else "-")
+            cells.append(config.as_typed(defaults[row.name]) if row.name in defaults else "-")
         rows.append([row.name, *cells])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robotics_rl import artifacts
+from robotics_rl import artifacts, checkpoints
 from robotics_rl.errors import UsageError
+from robotics_rl.provenance import utc_now
 from robotics_rl.schemas import Comparison, SeedSpread
 from robotics_rl.statistics import (
     bootstrap_interval_of_iqm,
@@ -43,14 +44,21 @@ def compare(
         raise UsageError(f"no evaluation of: {', '.join(missing)}; train and evaluate these first")
     documents = {key: artifacts.read_json(path) for key, path in paths.items()}
     floors = {name: artifacts.read_json(path) for name, path in baselines.items()}
-    episodes = [document["seeds"] for document in (*documents.values(), *floors.values())]
-    if any(seeds != episodes[0] for seeds in episodes):
-        raise UsageError("the evaluations are of different episodes; use the same seeds for all")
+    for name in groups:
+        first, *others = (doc for (group, _), doc in documents.items() if group == name)
+        for other in others:
+            _require_same_training(first, other)
+    by_path = {path: documents[key] for key, path in paths.items()}
+    by_path |= {path: floors[name] for name, path in baselines.items()}
+    episodes = next(iter(by_path.values()))["seeds"]
+    for path, document in by_path.items():
+        if document["seeds"] != episodes:
+            raise UsageError(f"{path} is of other episodes than the rest; use the same for all")
     return Comparison(
         env_id=env_id,
-        created_at=artifacts.utc_now(),
+        created_at=utc_now(),
         seeds=sorted({seed for _, seed in documents}),
-        n_episodes=len(episodes[0]),
+        n_episodes=len(episodes),
         groups={
             name: {metric: _spread(metric, name, documents) for metric in METRICS}
             for name in groups
@@ -61,6 +69,24 @@ def compare(
         },
         sources=[path.as_posix() for path in (*paths.values(), *baselines.values())],
     )
+
+
+def _require_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
+    """Seeds of one group differ in nothing but the seed.
+
+    Raises:
+        UsageError: they differ in a setting or in the number of steps.
+    """
+    settings = []
+    for document in (one, other):
+        checkpoint = document.get("checkpoint")
+        metadata = checkpoints.read_metadata(Path(checkpoint)) if checkpoint else None
+        settings.append(metadata and (metadata.total_steps, metadata.hyperparameters))
+    if None not in settings and settings[0] != settings[1]:
+        raise UsageError(
+            f"{one['checkpoint']} and {other['checkpoint']} were trained with other settings or "
+            "for other numbers of steps; train them alike to compare them"
+        )
 
 
 def _spread(

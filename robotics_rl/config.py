@@ -7,11 +7,13 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from robotics_rl.errors import UsageError
 
 MAX_SEED = 2**32 - 1  # numpy takes no larger one
+MAX_EPISODES = 1_000_000
 Check = Callable[[Any], str | None]  # what a value must be, or None where it is fine
 
 
@@ -27,6 +29,10 @@ def _seed(value: int) -> str | None:
     return None if 0 <= value <= MAX_SEED else f"must lie between 0 and {MAX_SEED}"
 
 
+def _number_of_episodes(value: int) -> str | None:
+    return None if 0 < value <= MAX_EPISODES else f"must lie between 1 and {MAX_EPISODES:,}"
+
+
 def _rate(value: float) -> str | None:
     return None if 0 <= value <= 1 else "must lie between 0 and 1"
 
@@ -35,7 +41,17 @@ def _layer_sizes(value: tuple[int, ...]) -> str | None:
     return None if value and all(size > 0 for size in value) else "needs layer sizes such as 64,64"
 
 
-def _at_least_minus_one(value: int) -> str | None:
+def _folder_name(value: str) -> str | None:
+    return None if is_folder_name(value) else "must name a folder inside the other one"
+
+
+def is_folder_name(value: Any) -> bool:
+    """Whether it names something inside a folder, and not elsewhere."""
+    path = PurePath(value) if isinstance(value, str) and value else None
+    return path is not None and not path.is_absolute() and ".." not in path.parts
+
+
+def _positive_or_minus_one(value: int) -> str | None:
     return (
         None if value == -1 or value > 0 else "must be positive, or -1 for one per step collected"
     )
@@ -92,9 +108,9 @@ class OffPolicy(Hyperparameters):
     buffer_size: int = option(1_000_000, "transitions that the replay buffer holds", _positive)
     learning_starts: int = option(10_000, "environment steps before learning", _not_negative)
     tau: float = option(0.005, "share by which the target networks move", _rate)
-    train_freq: int = option(1, "steps per environment between two trainings", _positive)
+    train_freq: int = option(1, "vector steps between two trainings", _positive)
     gradient_steps: int = option(
-        1, "gradient steps per training (-1: one per step collected)", _at_least_minus_one
+        1, "gradient steps per training (-1: one per step collected)", _positive_or_minus_one
     )
 
 
@@ -158,7 +174,9 @@ class Run:
     out: str | None = option(None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)")
     checkpoints_dir: str = option("checkpoints", "where checkpoints go")
     log_dir: str = option("runs", "where curves go")
-    run_tag: str | None = option(None, "sub-folder of every root for this run's artifacts")
+    run_tag: str | None = option(
+        None, "sub-folder of every root for this run's artifacts", _folder_name
+    )
     track: str = option("tb", "TensorBoard (tb) or curves.csv alone (none)", _one_of("tb", "none"))
     checkpoint_freq: int = option(
         50_000, "environment steps between two saved training states (0: never)", _not_negative
@@ -183,6 +201,26 @@ class TrainSettings:
         """``sac``, ``sac_her`` …: the RUN of every path."""
         return f"{self.algo}_her" if self.her else self.algo
 
+    @property
+    def rollout_steps(self) -> int:
+        """Environment steps between two trainings; a run takes whole rollouts."""
+        values = self.hyperparameters
+        per_env = values.n_steps if isinstance(values, PPO) else getattr(values, "train_freq", 1)
+        return self.run.n_envs * int(per_env)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same experiment; keys as in the metadata."""
+        return {
+            "algo": self.algo,
+            "env_id": self.env_id,
+            "seed": self.run.seed,
+            "her": self.her is not None,
+            "total_steps": self.run.total_steps,
+            "engine": self.run.engine,
+            "recipe": self.run.recipe,
+            **self.flat_hyperparameters(),
+        }
+
     def flat_hyperparameters(self) -> dict[str, Any]:
         """Everything that shapes the result, as recorded in the metadata."""
         flat: dict[str, Any] = {"n_envs": self.run.n_envs}
@@ -203,13 +241,15 @@ class EvalSettings:
     )
     env: str | None = option(None, "environment id (default: the one trained on)")
     algo: str = option("auto", "algorithm of a checkpoint without metadata")
-    n_episodes: int = option(100, "episodes", _positive)
+    n_episodes: int = option(100, "episodes", _number_of_episodes)
     seed: int = option(0, "reset seed of the first episode; the next ones follow", _seed)
     seeds: str | None = option(None, "reset seeds instead, such as 0,1,2 or 0-99")
     deterministic: bool = option(True, "act without exploration noise")
     json_out: str | None = option(None, "result path (default: results/RUN_env_seedK_eval.json)")
     results_dir: str = option("results", "where results go")
-    run_tag: str | None = option(None, "sub-folder of the results (default: the run's own)")
+    run_tag: str | None = option(
+        None, "sub-folder of the results (default: the run's own)", _folder_name
+    )
     video: bool = option(False, "record episodes as MP4")
     video_out: str | None = option(None, "video path (default: videos/RUN_ENV_seedK.mp4)")
     n_video_episodes: int = option(1, "episodes in the video", _positive)
@@ -246,7 +286,10 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(f"cannot read seeds {text!r}; write them as 0,1,2 or 0-99")
-        seeds += range(int(first), int(last if dash else first) + 1)
+        span = range(int(first), int(last if dash else first) + 1)
+        if len(seeds) + len(span) > MAX_EPISODES:
+            raise UsageError(f"{text!r} names too many seeds; {MAX_EPISODES:,} are the most")
+        seeds += span
     if not seeds:
         raise UsageError(f"no seeds in {text!r}; write them as 0,1,2 or 0-99")
     return seeds
@@ -324,9 +367,10 @@ def fill(part: type, values: Mapping[str, Any]) -> Any:
         except TypeError:  # a word where a number belongs
             problem = "must be a number"
         if problem:
-            raise UsageError(f"{flag_of(row.name)} is {_as_typed(value)}; it {problem}")
+            raise UsageError(f"{flag_of(row.name)} is {as_typed(value)}; it {problem}")
     return filled
 
 
-def _as_typed(value: Any) -> str:
+def as_typed(value: Any) -> str:
+    """A value as its flag takes it."""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -11,6 +11,7 @@ from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputF
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from robotics_rl.artifacts import atomic_write
+from robotics_rl.errors import UsageError
 
 # column → key in Stable-Baselines3's logger
 _LOGGED = {
@@ -73,7 +74,12 @@ class CurvesWriter(KVWriter):
                 **logged,
             }
         )
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise UsageError(
+                f"cannot write the curve ({error.strerror}); free some space, --resume goes on"
+            ) from error
 
     def close(self) -> None:
         """Put the curve on disk."""

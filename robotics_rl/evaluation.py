@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from robotics_rl import artifacts, checkpoints, envs, rendering
+from robotics_rl import artifacts, checkpoints, envs
 from robotics_rl.config import EvalSettings
 from robotics_rl.devices import resolve_device
 from robotics_rl.envs import Env, MakeEnv
@@ -41,9 +40,9 @@ def evaluate(
     env_id = settings.env or (metadata.env_id if metadata else None)
     if env_id is None:
         raise UsageError("the environment is not known; name it with --env")
-    if settings.video:
-        rendering.choose_backend()
     env = make_env(env_id, render_mode="rgb_array" if settings.video else None)
+    if env.spec is None or env.spec.max_episode_steps is None:
+        raise UsageError(f"{env_id} has no time limit, so an episode may never end; choose another")
     actor, subject = _actor(settings, env, device)
     outputs = _Outputs.of(settings, metadata, subject, env_id, chapter)
     recorder = Recorder(settings.n_video_episodes if settings.video else 0)
@@ -52,13 +51,18 @@ def evaluate(
         env,
         seeds,
         subject,
-        deterministic=settings.deterministic,
+        deterministic=settings.deterministic and settings.baseline != "random",
         device=device,
         show_progress=settings.progress,
         recorder=recorder,
     )
     env.close()
-    _keep_other_result(outputs.result, result)
+    same = ("algo", "env_id", "checkpoint_sha256", "seeds", "deterministic")
+    artifacts.keep_other(
+        outputs.result,
+        "evaluation",
+        lambda old: all(old.get(name) == getattr(result, name) for name in same),
+    )
     artifacts.write_json(outputs.result, result)
     if outputs.video:
         write_mp4(outputs.video, recorder.frames)
@@ -87,10 +91,11 @@ class _Outputs:
         chapter = chapter or (metadata.chapter if metadata else None)
         path = artifacts.evaluation_path(settings.results_dir, tag, chapter, name)
         result = Path(settings.json_out or path)
-        stem = _checkpoint(settings).stem if settings.ckpt else name
+        stem = _checkpoint(settings).stem if settings.ckpt else f"{subject.algo}_{env_id}"
         video = Path(settings.video_out or Path("videos", tag or "", f"{stem}.mp4"))
-        for folder in (result.parent, *([video.parent] if settings.video else [])):
-            artifacts.require_writable(folder)
+        artifacts.require_file(result)
+        if settings.video:
+            artifacts.require_file(video)
         return cls(result, video if settings.video else None)
 
 
@@ -129,15 +134,3 @@ def _name(settings: EvalSettings, metadata: Metadata | None, subject: Subject, e
         return _checkpoint(settings).stem
     run_name = subject.algo + ("_her" if metadata and metadata.her else "")
     return artifacts.evaluation_name(run_name, env_id, subject.training_seed)
-
-
-def _keep_other_result(path: Path, result: Evaluation) -> None:
-    """A sanity run must not cost a published result."""
-    if not path.exists():
-        return
-    old: dict[str, Any] = artifacts.read_json(path)
-    same = ("algo", "env_id", "checkpoint_sha256", "seeds", "deterministic")
-    if any(old.get(name) != getattr(result, name) for name in same):
-        stamp = artifacts.file_stamp(old.get("created_at"))
-        moved = artifacts.move_aside(path, path.parent / "previous", stamp)
-        print(f"{path.name} was of another evaluation: it went to {moved}")

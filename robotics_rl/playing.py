@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.utils import set_random_seed
 
-from robotics_rl import artifacts
 from robotics_rl.envs import Env
 from robotics_rl.progress import Progress
+from robotics_rl.provenance import command_line, git_state, utc_now
 from robotics_rl.schemas import Aggregate, Episode, Evaluation
 from robotics_rl.statistics import wilson_interval
 from robotics_rl.versions import gather_versions
@@ -111,7 +111,9 @@ def play(
         seeds=list(seeds),
         deterministic=deterministic,
         device=device,
-        created_at=artifacts.utc_now(),
+        created_at=utc_now(),
+        command=command_line(),
+        git=git_state(),
         versions=gather_versions(),
         training_seed=subject.training_seed,
         wall_seconds=round(seconds, 2),

@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from robotics_rl.errors import UsageError
 
-BACKENDS = ("egl", "osmesa")
-REMEDY = "install libegl1, libgl1 and libosmesa6, or run it in the image (bash docker/build.sh)"
+if sys.platform == "darwin":  # MuJoCo knows neither EGL nor OSMesa there
+    BACKENDS: tuple[str, ...] = ("glfw",)
+    REMEDY = "run it on the Mac's own desktop, or in the image (bash docker/build.sh)"
+else:
+    BACKENDS = ("egl", "osmesa")
+    REMEDY = "install libegl1, libgl1 and libosmesa6, or run it in the image (bash docker/build.sh)"
 TIMEOUT_SECONDS = 120  # a driver that hangs must not hang us
 
 _PROBE = "import mujoco; context = mujoco.GLContext(64, 64); context.make_current(); context.free()"
@@ -51,10 +55,12 @@ def choose_backend() -> str:
 def candidates() -> tuple[str, ...]:
     """What to try, in this order: ``MUJOCO_GL`` is obeyed, not replaced.
 
-    ``disable`` counts as unset: it draws nothing, and ``render_nothing`` sets it.
+    ``disable`` counts as unset: it draws nothing, and ``render_nothing`` sets it. So does the
+    image's own value, which nobody asked for.
     """
     asked = os.environ.get("MUJOCO_GL", "")
-    return BACKENDS if asked in ("", "disable") else (asked,)
+    by_default = os.environ.get("MUJOCO_GL_DEFAULT", "")
+    return BACKENDS if asked in ("", "disable", by_default) else (asked,)
 
 
 def none_works(problems: Mapping[str, str]) -> str:

@@ -48,13 +48,19 @@ def _optional(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def measured_time(path: Path) -> str:
-    """How long the training behind a checkpoint's metadata, or a chapter's `all`, took."""
+def run_time(path: Path) -> str:
+    """How long a chapter's `all` took, and on what, from its ``run/1`` document."""
     if not path.exists():
         return "not measured yet"
     document = read_json(path)
-    if "training" not in document:
-        return f"{clock(document['wall_seconds'])} ({document['device_name']})"
+    return f"{clock(document['wall_seconds'])} ({document['device_name']})"
+
+
+def training_time(metadata: Path) -> str:
+    """How long the training behind a checkpoint took, and on what."""
+    if not metadata.exists():
+        return "not measured yet"
+    document = read_json(metadata)
     training = document["training"]
     return (
         f"{clock(training['wall_seconds'])} for {document['steps_done']:,} steps "
@@ -82,6 +88,12 @@ def comparison_table(comparison: Comparison) -> str:
     ]
     for name, group in comparison.groups.items():
         for metric, spread in group.items():
+            if spread.iqm is not None and spread.iqm_bootstrap_ci95 is not None:
+                low, high = spread.iqm_bootstrap_ci95
+                lines.append(
+                    f"  {name} {metric}: interquartile mean over episodes {spread.iqm:.3f}, "
+                    f"95 % bootstrap {low:.3f} to {high:.3f}"
+                )
             values = ", ".join(f"seed {seed} {value:.3f}" for seed, value in spread.values.items())
             lines.append(f"  {name} {metric}: {values}")
     return "\n".join(line.rstrip() for line in lines)

@@ -39,6 +39,7 @@ class Metadata:
     git: dict[str, Any]
     versions: dict[str, str | None]
     platform: str
+    cpu_cores: int | None
     training: Training
     checkpoint_sha256: str
 
@@ -94,6 +95,8 @@ class Evaluation:
     deterministic: bool
     device: str
     created_at: str
+    command: list[str]
+    git: dict[str, Any]
     versions: dict[str, str | None]
     training_seed: int | None
     wall_seconds: float
@@ -114,6 +117,7 @@ class ChapterRun:
     wall_seconds: float
     device_name: str
     platform: str
+    cpu_cores: int | None
     versions: dict[str, str | None]
 
 

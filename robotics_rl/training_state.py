@@ -68,8 +68,11 @@ def restore(model: BaseAlgorithm, state: dict[str, Any]) -> bool:
 
 def write(path: Path, state: dict[str, Any]) -> None:
     """Write a state; a reader finds it whole or not at all."""
-    with atomic_write(path) as temporary:
-        torch.save(_tensors(state), temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(_tensors(state), file)
+        except RuntimeError as error:  # torch's name for a write that failed
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def run_all(plan: Plan) -> int:
             print(f"stopped here; to repeat this test alone: python {SCRIPT} {name}")
             return 1
         seconds[name] = time.monotonic() - started
-    chapters.record_run(CHAPTER, seconds)
+    from robotics_rl.devices import resolve_device
+
+    chapters.record_run(CHAPTER, seconds, resolve_device(plan.training.run.device))
     print(f"OK: all {len(TESTS)} tests passed in {clock(sum(seconds.values()))}")
     return 0
 
@@ -265,7 +267,7 @@ def card(training: TrainSettings) -> str:
         ("fast path", f"{command} all --seed 0"),
         ("one by one", ", ".join(TESTS)),
         ("steps", f"{run.total_steps:,} in {run.n_envs} environments"),
-        ("time", reporting.measured_time(chapters.run_path(CHAPTER))),
+        ("time", reporting.run_time(chapters.run_path(CHAPTER))),
         ("artifacts", f"{FRAME}, {paths.checkpoint}, {paths.metadata.name}"),
         ("", str(paths.curves)),
         ("criteria", "every test says OK; a missing GPU is a WARN"),
@@ -293,9 +295,9 @@ def _parser() -> cli.Parser:
     smoke = add("ppo-smoke", "train PPO for a minute, save it and load it back", "--n-envs 8")
     add("card", "print the experiment card")
     for one in (whole, smoke):
-        names = ("total_steps", "n_envs", "device", "progress")
+        names = ("total_steps", "n_envs", "device", "log_dir", "run_tag", "resume", "progress")
         cli.add_options(one, config.Run, only=names, defaults=SMOKE)
-    cli.add_options(smoke, config.Run, only=("out", "log_dir", "resume"), defaults=SMOKE)
+    cli.add_options(smoke, config.Run, only=("out",), defaults=SMOKE)
     draw_one = subparsers.add_parser("draw")  # without help text it is not listed: render calls it
     cli.add_options(draw_one, config.Run, only=("seed",))
     for one in (frame, draw_one):

@@ -15,6 +15,7 @@ from typing import Any
 from robotics_rl import artifacts, chapters, cli, commands, config, rendering, reporting
 from robotics_rl.chapters import Criterion
 from robotics_rl.config import EvalSettings, option
+from robotics_rl.provenance import utc_now
 from robotics_rl.schemas import BoxDescription, EnvDescription, ObservationPart
 
 SCRIPT = "scripts/ch01_env_anatomy.py"
@@ -111,7 +112,8 @@ def describe(flags: Anatomy) -> int:
     with closing(envs.make_env(flags.env_id)) as env:
         found = description(env)
     path = Path(flags.describe_out)
-    _keep_description_of_another_task(path, found.env_id)
+    artifacts.require_file(path)
+    artifacts.keep_other(path, "task", lambda old: old.get("env_id") == found.env_id)
     artifacts.write_json(path, found)
     print(
         f"{found.env_id}: {found.reward_type} reward, success within {found.distance_threshold} m, "
@@ -127,14 +129,6 @@ def describe(flags: Anatomy) -> int:
     return 0
 
 
-def _keep_description_of_another_task(path: Path, env_id: str) -> None:
-    """Looking at Push must not cost the published description of Reach."""
-    if path.exists() and (old := artifacts.read_json(path)).get("env_id") != env_id:
-        stamp = artifacts.file_stamp(old.get("created_at"))
-        moved = artifacts.move_aside(path, path.parent / "previous", stamp)
-        print(f"{path.name} was of another task: it went to {moved}")
-
-
 def description(env: Any) -> EnvDescription:
     """What the environment tells about itself."""
     from robotics_rl.versions import gather_versions
@@ -142,7 +136,7 @@ def description(env: Any) -> EnvDescription:
     fetch, spaces = env.unwrapped, env.observation_space.spaces
     return EnvDescription(
         env_id=env.spec.id,
-        created_at=artifacts.utc_now(),
+        created_at=utc_now(),
         observation_space={name: _box(space) for name, space in spaces.items()},
         action_space=_box(env.action_space),
         reward_type=fetch.reward_type,
@@ -213,7 +207,7 @@ def threshold_table(flags: Anatomy) -> int:
     from robotics_rl.playing import Random, Subject, play
     from robotics_rl.statistics import wilson_interval
 
-    seeds = range(flags.seed, flags.seed + flags.n_episodes)
+    seeds = EvalSettings(seed=flags.seed, n_episodes=flags.n_episodes).episode_seeds({})
     with closing(envs.make_env(flags.env_id)) as env:
         episodes = play(Random(env), env, seeds, Subject(algo="random")).per_episode
     distances = [e.final_distance for e in episodes if e.final_distance is not None]
@@ -236,7 +230,7 @@ def everything(flags: Anatomy) -> int:
         codes.append(COMMANDS[name](flags))
         seconds[name] = time.monotonic() - started
     if max(codes) == 0:
-        chapters.record_run(CHAPTER, seconds)
+        chapters.record_run(CHAPTER, seconds, "cpu")
     return max(codes)
 
 
@@ -258,7 +252,7 @@ def card() -> str:
     rows = [
         ("policy", f"random actions on {DEFAULT_ENV}, {defaults.n_episodes} episodes"),
         ("fast path", f"{command} all --seed 0"),
-        ("time", reporting.measured_time(chapters.run_path(CHAPTER))),
+        ("time", reporting.run_time(chapters.run_path(CHAPTER))),
         ("artifacts", f"{defaults.describe_out}, {defaults.random_out}"),
         ("criteria", f"three rewards agree to {defaults.atol:g} ({rewards})"),
         *(("", f"{one.metric} {one.relation} {one.bound:g}") for one in CRITERIA),

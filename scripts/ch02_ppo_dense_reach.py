@@ -27,8 +27,7 @@ CARD = Card(
 
 def main(argv: Sequence[str]) -> int:
     """Run one sub-command; `all` trains, evaluates and reports."""
-    parser, _ = chapters.parser(CARD, __doc__)
-    given = vars(parser.parse_args(argv))
+    given = vars(chapters.parser(CARD, __doc__).parse_args(argv))
     return chapters.run(CARD, given.pop("command"), given)
 
 

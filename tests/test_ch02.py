@@ -71,3 +71,21 @@ def test_every_sub_command_has_help_with_an_example(command):
     outcome = run_script(SCRIPT, command, "--help")
     assert outcome.code == 0
     assert f"bash docker/dev.sh python {SCRIPT} {command}" in outcome.out
+
+
+def test_a_tag_keeps_an_evaluation_apart_from_the_published_one(workdir):
+    succeed(SCRIPT, "train", *QUICK)
+    checkpoint = "checkpoints/ppo_FetchReachDense-v4_seed0.zip"
+    flags = ["--n-eval-episodes", "1", "--run-tag", "mine"]
+    run_script(SCRIPT, "eval", "--ckpt", checkpoint, *flags)
+    assert (workdir / EVALUATION.replace("results/", "results/mine/")).exists()
+    assert not (workdir / EVALUATION).exists()
+
+
+def test_compare_refuses_seeds_that_were_trained_differently(workdir):
+    for seed, gamma in ((0, "0.99"), (1, "0.9")):
+        flags = [*QUICK, "--seed", str(seed), "--gamma", gamma, "--n-eval-episodes", "1"]
+        run_script(SCRIPT, "all", *flags)
+    outcome = run_script(SCRIPT, "compare", "--seeds", "0,1")
+    assert outcome.code == 2
+    assert "trained with other settings" in outcome.err

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from support import Trained, edit_json, read_strict_json, run_script, succeed, tree
+from support import Trained, edit_json, read_strict_json, succeed, tree
 
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.envs import make_env
@@ -304,11 +304,13 @@ def test_same_evaluation_again_replaces_its_result(workdir: Path) -> None:
     assert len([name for name in tree(workdir) if name.endswith(".json")]) == 1
 
 
-def test_result_that_cannot_be_understood_is_not_overwritten(workdir: Path) -> None:
+def test_result_that_cannot_be_understood_is_not_lost(workdir: Path) -> None:
     Path("mine.json").write_text("my notes")
-    refused = run_script(
+    outcome = succeed(
         "eval.py", "--baseline", "random", "--env", "FetchReach-v4", "--n-episodes", "1",
         "--json-out", "mine.json",
     )  # fmt: skip
-    assert refused.code == 2
-    assert Path("mine.json").read_text() == "my notes"
+    [kept] = Path("previous").iterdir()
+    assert kept.read_text() == "my notes"
+    assert str(kept) in outcome.out
+    assert read_strict_json(Path("mine.json"))["schema"] == "eval/1"

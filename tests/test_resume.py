@@ -17,21 +17,25 @@ from unittest import mock
 import gymnasium as gym
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 from support import (
+    PPO_NAME,
     TINY,
     TINY_OFF_POLICY,
+    TINY_PPO,
     assert_equal_weights,
     read_strict_json,
     run_script,
     start,
     succeed,
+    tree,
 )
 
 from robotics_rl import cli, envs, training_state
 from robotics_rl.curves import read_curves
-from robotics_rl.envs.vector import ResumableVecEnv, make_training_env
-from robotics_rl.errors import Interrupted
+from robotics_rl.envs.vector import ResumableVecEnv, make_vec_env
+from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.training import train
 
 PPO = ["--algo", "ppo", "--env", "FetchPush-v4", *TINY, "--n-steps", "32", "--batch-size", "32"]
@@ -269,7 +273,7 @@ def test_state_that_fails_to_be_written_leaves_the_one_before(workdir: Path) -> 
     training_state.write(state, {"parameters": {}, "log_ent_coef": None, "count": 1})
 
     def fail(value: Any, path: Path) -> None:
-        path.write_bytes(b"half")
+        path.write(b"half")
         raise OSError(28, "No space left on device")
 
     with mock.patch.object(torch, "save", fail), pytest.raises(Exception, match="No space left"):
@@ -339,7 +343,7 @@ def test_state_saved_on_a_gpu_is_read_into_main_memory(workdir: Path) -> None:
     ],
 )
 def test_restored_environments_go_on_bit_for_bit(workdir: Path, env_id: str, moment: int) -> None:
-    venv = make_training_env(env_id, 2, 0, envs.make_env)
+    venv = make_vec_env(env_id, 2, 0, envs.make_env)
     rng = np.random.default_rng(0)
     observations: Any = venv.reset()
     for _ in range(moment):
@@ -358,7 +362,7 @@ def test_restored_environments_go_on_bit_for_bit(workdir: Path, env_id: str, mom
     expected_sample = [venv.action_space.sample() for _ in range(3)]
     assert touched > 0.1, "objects must move, or contacts are not tested"
 
-    other = make_training_env(env_id, 2, 99, envs.make_env)
+    other = make_vec_env(env_id, 2, 99, envs.make_env)
     other.reset()
     for _ in range(7):
         other.step([other.action_space.sample() for _ in range(2)])
@@ -400,7 +404,7 @@ def test_environment_without_a_snapshot_starts_new_episodes_and_says_so(workdir:
 
 def test_vector_environment_keeps_its_seeds_when_a_model_is_built_on_it() -> None:
     """Stable-Baselines3 reseeds environments of a model that is given a seed; ours is not."""
-    venv = make_training_env("FetchReach-v4", 1, 5, envs.make_env)
+    venv = make_vec_env("FetchReach-v4", 1, 5, envs.make_env)
     before = venv.state()["envs"][0]["rng"]
     settings = cli.parse_train(["--algo", "ppo", "--env", "FetchReach-v4", "--n-envs", "1"])
     from robotics_rl.learners.sb3 import make_model
@@ -408,3 +412,37 @@ def test_vector_environment_keeps_its_seeds_when_a_model_is_built_on_it() -> Non
     make_model(settings, venv, "cpu")
     assert isinstance(venv, ResumableVecEnv)
     assert venv.state()["envs"][0]["rng"] == before
+
+
+def test_resuming_a_complete_run_trains_nothing(workdir: Path) -> None:
+    succeed("train.py", *TINY_PPO)
+    before = tree(workdir)
+    outcome = succeed("train.py", *TINY_PPO, "--resume")
+    assert "is complete: nothing to resume" in outcome.out
+    assert tree(workdir) == before
+
+
+def test_signal_during_the_last_update_is_not_swallowed(workdir: Path) -> None:
+    def train_and_be_asked_to_stop(model: stable_baselines3.PPO) -> None:
+        original(model)
+        signal.raise_signal(signal.SIGTERM)
+
+    original = stable_baselines3.PPO.train
+    with mock.patch.object(stable_baselines3.PPO, "train", train_and_be_asked_to_stop):
+        outcome = run_script("train.py", *TINY_PPO)
+    assert outcome.code == 143
+    assert "the training is complete" in outcome.err
+    assert Path("checkpoints", f"{PPO_NAME}.zip").exists()
+
+
+def test_full_disk_while_saving_a_state_is_one_line(workdir: Path) -> None:
+    with (
+        pytest.raises(UsageError, match="free some space"),
+        mock.patch.object(
+            torch,
+            "save",
+            side_effect=RuntimeError("[enforce fail at inline_container.cc] short write"),
+        ),
+    ):
+        training_state.write(Path("state.pt"), {})
+    assert list(workdir.iterdir()) == []

@@ -20,7 +20,16 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO, SAC
-from support import Trained, edit_json, read_strict_json, rewrite_entries, run_script, succeed
+from support import (
+    TINY_OFF_POLICY,
+    TINY_PPO,
+    Trained,
+    edit_json,
+    read_strict_json,
+    rewrite_entries,
+    run_script,
+    succeed,
+)
 
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.envs import make_env
@@ -281,6 +290,25 @@ def test_saving_leaves_the_running_training_as_it_was(workdir: Path) -> None:
     model = SAC("MlpPolicy", "Pendulum-v1", buffer_size=5000, device="cpu")
     metadata = object()
     with pytest.raises(AttributeError):  # no metadata: nothing may be written
-        checkpoints.save(model, Path("x.zip"), lambda _: metadata.nothing)
+        checkpoints.save(model, Path("x.zip"), lambda _: metadata.nothing, lambda: None)
     assert model.buffer_size == 5000
     assert list(workdir.iterdir()) == []
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac", "td3", "ddpg"])
+def test_every_algorithm_is_rebuilt_from_its_metadata(workdir: Path, algo: str) -> None:
+    arguments = TINY_PPO if algo == "ppo" else [*TINY_OFF_POLICY, "--total-steps", "110"]
+    succeed("train.py", *arguments, "--algo", algo, "--env", "FetchReachDense-v4", "--out", "x")
+    succeed("eval.py", "--ckpt", "x", "--n-episodes", "1")
+
+
+def test_trusting_a_file_with_sound_metadata_still_runs_no_code(
+    trained_ppo: Trained, tmp_path: Path
+) -> None:
+    trained, proof = trained_ppo.copy_to(tmp_path / "run"), tmp_path / "proof"
+    _arm_data(trained.checkpoint, Bomb(proof))
+    with contextlib.chdir(tmp_path):
+        arguments = ["--ckpt", str(trained.checkpoint), "--trust-pickle", "--n-episodes", "1"]
+        outcome = succeed("eval.py", *arguments)
+    assert not proof.exists()
+    assert "SHA-256 differs" in outcome.out

@@ -65,9 +65,10 @@ VERSIONS = {
 }
 HYPERPARAMETERS = {
     "ppo": "n_envs batch_size learning_rate gamma ent_coef n_steps n_epochs clip_range gae_lambda "
-    "net_arch",
+    "net_arch vf_coef max_grad_norm normalize_advantage activation policy",
     "sac": "n_envs batch_size learning_rate gamma ent_coef buffer_size learning_starts tau "
-    "gradient_steps train_freq n_sampled_goal goal_selection_strategy net_arch",
+    "gradient_steps train_freq n_sampled_goal goal_selection_strategy net_arch target_entropy "
+    "activation policy",
 }
 
 

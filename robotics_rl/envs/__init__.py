@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,7 +27,9 @@ def make_env(env_id: str, **kwargs: Any) -> Env:
     """
     require_id(env_id, gym.registry)
     try:
-        return gym.make(env_id, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of ids that a newer one replaces
+            return gym.make(env_id, **kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise UsageError(
             f"{env_id} needs a package that is not installed ({error}); choose another environment"

@@ -30,7 +30,7 @@ class ResumableVecEnv(DummyVecEnv):
         return all(exact)
 
 
-def make_training_env(env_id: str, n_envs: int, seed: int, make_env: MakeEnv) -> ResumableVecEnv:
+def make_vec_env(env_id: str, n_envs: int, seed: int, make_env: MakeEnv) -> ResumableVecEnv:
     """``n_envs`` monitored environments, each with a random stream of its own.
 
     Stable-Baselines3 would seed them ``seed … seed + n_envs − 1``: streams that overlap between

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from robotics_rl.config import TrainSettings
-from robotics_rl.envs import MakeEnv
+from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.learners import sb3
 
 
@@ -23,7 +23,7 @@ class ResumableEnv(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """Two builders that fit each other; training itself is the same for every engine.
+    """Functions that fit each other; training itself is the same for every engine.
 
     ``make_env`` gives a Stable-Baselines3 ``VecEnv`` that is a ``ResumableEnv`` too.
     ``make_model`` gives an algorithm that steps it and writes Stable-Baselines3's checkpoints.
@@ -31,6 +31,19 @@ class Engine:
 
     make_env: Callable[[TrainSettings, MakeEnv], Any]
     make_model: Callable[[TrainSettings, Any, str], BaseAlgorithm]
+    gradient_steps: Callable[[BaseAlgorithm], int]  # optimizer steps so far
+    hyperparameters: Callable[
+        [BaseAlgorithm], dict[str, Any]
+    ]  # all in use, settings of ours or not
+    transition_bytes: Callable[[TrainSettings, Env], int]  # of one transition in the replay buffer
 
 
-ENGINES = {"sb3": Engine(sb3.make_env, sb3.make_model)}
+ENGINES = {
+    "sb3": Engine(
+        make_env=sb3.make_training_env,
+        make_model=sb3.make_model,
+        gradient_steps=sb3.gradient_steps,
+        hyperparameters=sb3.hyperparameters,
+        transition_bytes=sb3.transition_bytes,
+    )
+}

@@ -1,6 +1,7 @@
 """The engine ``sb3``: plain Stable-Baselines3 with this project's settings."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,16 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from robotics_rl import config
 from robotics_rl.config import TrainSettings
-from robotics_rl.envs import MakeEnv
-from robotics_rl.envs.vector import ResumableVecEnv, make_training_env
+from robotics_rl.envs import Env, MakeEnv
+from robotics_rl.envs.vector import ResumableVecEnv, make_vec_env
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
 
 
-def make_env(settings: TrainSettings, make_env: MakeEnv) -> ResumableVecEnv:
+def make_training_env(settings: TrainSettings, make_env: MakeEnv) -> ResumableVecEnv:
     """The environments of a training."""
     run = settings.run
-    return make_training_env(settings.env_id, run.n_envs, run.seed, make_env)
+    return make_vec_env(settings.env_id, run.n_envs, run.seed, make_env)
 
 
 def make_model(settings: TrainSettings, env: ResumableVecEnv, device: str) -> BaseAlgorithm:
@@ -33,7 +34,7 @@ def make_model(settings: TrainSettings, env: ResumableVecEnv, device: str) -> Ba
         "policy": policy_name(env.observation_space),
         "env": env,
         "device": device,
-        "policy_kwargs": {"net_arch": list(settings.hyperparameters.net_arch)},
+        "policy_kwargs": policy_kwargs(settings.algo, settings.hyperparameters.net_arch),
         "learning_rate": settings.hyperparameters.learning_rate,
         "gamma": settings.hyperparameters.gamma,
         "batch_size": settings.hyperparameters.batch_size,
@@ -77,6 +78,14 @@ def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, 
     return arguments
 
 
+def policy_kwargs(algo: str, net_arch: Sequence[int]) -> dict[str, Any]:
+    """What the policy is built with, when training and when loading."""
+    kwargs: dict[str, Any] = {"net_arch": list(net_arch)}
+    if algo == "ddpg":
+        kwargs["n_critics"] = 1  # its policy class is TD3's, which has two
+    return kwargs
+
+
 def policy_name(observation_space: spaces.Space[Any]) -> str:
     """What Stable-Baselines3 calls the policy for these observations."""
     return "MultiInputPolicy" if isinstance(observation_space, spaces.Dict) else "MlpPolicy"
@@ -91,11 +100,32 @@ def gradient_steps(model: BaseAlgorithm) -> int:
     return int(model._n_updates) * minibatches
 
 
-def transition_bytes(settings: TrainSettings, space: Any, action_space: Any) -> int:
+# What Stable-Baselines3 decides where the settings say nothing.
+_DECIDED_BY_SB3 = (
+    "vf_coef",
+    "max_grad_norm",
+    "normalize_advantage",
+    "target_entropy",
+    "policy_delay",
+    "target_policy_noise",
+    "target_noise_clip",
+)
+
+
+def hyperparameters(model: BaseAlgorithm) -> dict[str, Any]:
+    """Everything in use that is not among the settings."""
+    found = {name: getattr(model, name) for name in _DECIDED_BY_SB3 if hasattr(model, name)}
+    policy: Any = model.policy
+    activation = getattr(policy, "activation_fn", None) or policy.net_args["activation_fn"]
+    return {**found, "activation": activation.__name__, "policy": type(policy).__name__}
+
+
+def transition_bytes(settings: TrainSettings, env: Env) -> int:
     """Bytes that one transition takes in the replay buffer."""
-    parts = space.spaces.values() if hasattr(space, "spaces") else [space]
+    space = env.observation_space
+    parts: list[Any] = list(space.spaces.values()) if isinstance(space, spaces.Dict) else [space]
     observation: int = sum(int(np.prod(part.shape)) * part.dtype.itemsize for part in parts)
-    action = int(np.prod(action_space.shape)) * 4
+    action = int(np.prod(env.action_space.shape or (0,))) * 4
     reward_done_timeout = 3 * 4
     # HER keeps two 8-byte episode indices, and an empty info dictionary with its pointer.
     episode = 16 + 72 if settings.her else 0

@@ -7,7 +7,7 @@ load helpers
 @test "an image without torch: a plain environment with the CPU constraints" {
   inside true
   called '-m venv --clear .venv-docker$'
-  called '--constraint constraints.txt --constraint constraints-cpu.txt --requirement requirements.txt$'
+  called '--constraint constraints.txt --constraint constraints-numpy.txt --constraint constraints-cpu.txt --requirement requirements.txt$'
   [ ! -e "$REPO/.venv" ]
 }
 

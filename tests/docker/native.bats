@@ -97,7 +97,7 @@ time.sleep(20)' >"$BATS_TEST_TMPDIR/out" &
 
 @test "without a GPU: the CPU constraints" {
   dev true
-  called '--constraint constraints.txt --constraint constraints-cpu.txt --requirement requirements.txt$'
+  called '--constraint constraints.txt --constraint constraints-numpy.txt --constraint constraints-cpu.txt --requirement requirements.txt$'
   called '--no-deps --no-build-isolation --editable \.$'
 }
 
@@ -128,7 +128,7 @@ time.sleep(20)' >"$BATS_TEST_TMPDIR/out" &
 @test "with a GPU: torch is free" {
   has nvidia-smi
   FAKE_INDEX=0 dev true
-  called '--constraint constraints.txt --requirement requirements.txt$'
+  called '--constraint constraints.txt --constraint constraints-numpy.txt --requirement requirements.txt$'
   not_called 'constraints-cpu'
 }
 

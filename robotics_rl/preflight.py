@@ -1,0 +1,111 @@
+"""What can be wrong with a training is found here, before anything is written."""
+
+import math
+
+import psutil
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_obs_shape
+
+from robotics_rl import artifacts, config, envs
+from robotics_rl.artifacts import RunPaths
+from robotics_rl.config import TrainSettings
+from robotics_rl.envs import Env, MakeEnv
+from robotics_rl.errors import UsageError
+from robotics_rl.learners import ENGINES
+
+GIB = 2**30
+
+
+def check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
+    """Refuse what cannot be carried out, and say what will not be as it seems.
+
+    Raises:
+        UsageError: the environment, its spaces, the memory or a folder is not fit for it.
+    """
+    env = make_env(settings.env_id)
+    env.close()
+    _check_spaces(settings, env)
+    values = settings.hyperparameters
+    if isinstance(values, config.PPO):
+        _check_rollout(values, settings.run.n_envs)
+    if isinstance(values, config.OffPolicy):
+        _check_memory(settings, values, env)
+        _check_learning_starts(settings, values)
+    if settings.her and isinstance(values, config.OffPolicy):
+        _check_episodes_fit(settings, values, env)
+    for folder in (paths.checkpoint.parent, paths.resume, paths.logs):
+        artifacts.require_writable(folder)
+    planned = planned_steps(settings)
+    if planned > settings.run.total_steps:
+        print(
+            f"rounding {settings.run.total_steps:,} steps up to {planned:,}: "
+            f"whole rollouts of {settings.rollout_steps:,}"
+        )
+
+
+def planned_steps(settings: TrainSettings) -> int:
+    """Environment steps that will be taken: whole rollouts."""
+    rollout = settings.rollout_steps
+    return math.ceil(settings.run.total_steps / rollout) * rollout
+
+
+def _check_spaces(settings: TrainSettings, env: Env) -> None:
+    try:
+        get_obs_shape(env.observation_space)
+    except NotImplementedError:
+        raise UsageError(
+            f"no policy here takes the observation space of {settings.env_id} "
+            f"({type(env.observation_space).__name__}); choose one that observes arrays"
+        ) from None
+    if settings.her and not envs.has_goals(env.observation_space):
+        raise UsageError(f"--her needs goals and {settings.env_id} has none; leave out --her")
+    off_policy = isinstance(settings.hyperparameters, config.OffPolicy)
+    if off_policy and not isinstance(env.action_space, spaces.Box):
+        raise UsageError(
+            f"{settings.algo} needs continuous actions and {settings.env_id} has "
+            f"{type(env.action_space).__name__} ones; use --algo ppo"
+        )
+
+
+def _check_rollout(values: config.PPO, n_envs: int) -> None:
+    """Advantages are normalised over a batch, and one sample has no spread."""
+    for name, size in (("batch_size", values.batch_size), ("n_steps", values.n_steps * n_envs)):
+        if size < 2:
+            raise UsageError(f"{config.flag_of(name)} leaves PPO one sample; it needs at least 2")
+
+
+def _check_memory(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:
+    bytes_each = ENGINES[settings.run.engine].transition_bytes(settings, env)
+    needed, available = values.buffer_size * bytes_each, psutil.virtual_memory().available
+    if needed > available:
+        fits = int(available * 0.8) // bytes_each  # other programs will want some, too
+        raise UsageError(
+            f"a replay buffer of {values.buffer_size:,} transitions needs {needed / GIB:.1f} GiB "
+            f"and {available / GIB:.1f} GiB are free; the largest that fits is "
+            f"--buffer-size {fits}"
+        )
+
+
+def _check_learning_starts(settings: TrainSettings, values: config.OffPolicy) -> None:
+    if settings.run.total_steps <= values.learning_starts:
+        print(
+            f"WARN: {settings.run.total_steps:,} steps end before learning starts "
+            f"(--learning-starts {values.learning_starts:,}): nothing will be learned"
+        )
+
+
+def _check_episodes_fit(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:
+    """HER draws from finished episodes: there must be one, and it must not be overwritten."""
+    n_envs, length = settings.run.n_envs, env.spec.max_episode_steps if env.spec else None
+    first_episodes = (length or 0) * n_envs
+    if values.learning_starts < first_episodes:
+        raise UsageError(
+            f"HER relabels finished episodes, and none is finished before {first_episodes} steps "
+            f"({n_envs} environments × {length}); use --learning-starts {first_episodes}"
+        )
+    two_episodes = 2 * first_episodes  # one to draw from while another is overwritten
+    if values.buffer_size < two_episodes:
+        raise UsageError(
+            f"HER needs whole episodes in the replay buffer and {values.buffer_size} transitions "
+            f"are too few for {n_envs} environments; use --buffer-size {two_episodes}"
+        )

@@ -1,0 +1,53 @@
+"""Where a result comes from: when, by which command, from which commit, on which machine."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def utc_now() -> str:
+    """ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def file_stamp(iso: Any = None) -> str:
+    """A time as it can stand in file names, such as ``20260102T030405Z``; now if it is none."""
+    try:
+        moment = datetime.fromisoformat(iso)
+    except (TypeError, ValueError):
+        moment = datetime.now(UTC)
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def command_line() -> list[str]:
+    """The command that runs, as it can be typed in the repository."""
+    return ["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]
+
+
+def machine() -> dict[str, Any]:
+    """Operating system and number of processor cores."""
+    return {"platform": platform.platform(), "cpu_cores": os.cpu_count()}
+
+
+def git_state() -> dict[str, Any]:
+    """Commit and whether tracked files differ from it; nulls outside a checkout."""
+
+    def git(*arguments: str) -> str | None:
+        root = Path(__file__).parent
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+    }
