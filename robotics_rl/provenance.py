@@ -33,11 +33,15 @@ def machine() -> dict[str, Any]:
     return {"platform": platform.platform(), "cpu_cores": os.cpu_count()}
 
 
+# What commands make: when it differs from the commit, the code that runs does not.
+_MADE = ("results", "checkpoints", "runs", "figures", "videos", "*.md")
+
+
 def git_state() -> dict[str, Any]:
-    """Commit and whether tracked files differ from it; nulls outside a checkout."""
+    """Commit and whether the code differs from it; nulls outside a checkout."""
 
     def git(*arguments: str) -> str | None:
-        root = Path(__file__).parent
+        root = Path(__file__).parent.parent
         try:
             done = subprocess.run(
                 ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
@@ -46,7 +50,8 @@ def git_state() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    changes = git("status", "--porcelain", "--untracked-files=no")
+    code = [".", *(f":(exclude){made}" for made in _MADE)]
+    changes = git("status", "--porcelain", "--untracked-files=no", "--", *code)
     return {
         "commit": git("rev-parse", "HEAD"),
         "dirty": None if changes is None else bool(changes),

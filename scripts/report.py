@@ -6,6 +6,7 @@
 import dataclasses
 import inspect
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,9 @@ def main(argv: Sequence[str]) -> int:
 def pages() -> Iterator[tuple[Path, str]]:
     """The two pages as they should read."""
     readme = Path("README.md")
-    block = re.compile(BLOCK.format(".*?"), re.DOTALL)
     text = readme.read_text(encoding="utf-8")
-    yield readme, block.sub(lambda _: BLOCK.format(headline_table() + "\n"), text)
+    [block] = re.findall(BLOCK.format(".*?"), text, re.DOTALL)
+    yield readme, text.replace(block, BLOCK.format(headline_table() + "\n"))
     yield Path("results", "README.md"), results_page()
 
 
@@ -107,9 +108,10 @@ def results_page() -> str:
             _markdown([["metric", "measured"], *_metrics(result["aggregate"])]),
             f"Book: {card.book}.",
             f"{metadata['steps_done']:,} steps, training seed {metadata['seed']}, "
-            f"{result['n_episodes']} episodes, on {metadata['device_name']} "
+            f"{result['n_episodes']} episodes, on {metadata['cpu_cores']} cores of "
+            f"{metadata['device_name']} "
             f"with mujoco {metadata['versions']['mujoco']}. "
-            f"Command: `{' '.join(metadata['command'])}`. "
+            f"Command: `{shlex.join(metadata['command'])}`. "
             f"Files: [{evaluation.name}]({evaluation.name}), "
             f"[{RunPaths.of(settings).metadata.name}](../{RunPaths.of(settings).metadata}).",
         ]
