@@ -115,8 +115,30 @@ def results_page() -> str:
             f"Files: [{evaluation.name}]({evaluation.name}), "
             f"[{RunPaths.of(settings).metadata.name}](../{RunPaths.of(settings).metadata}).",
         ]
+    parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Schemas", _markdown([["schema", "document"], *_schemas()])]
     return "\n\n".join(parts) + "\n"
+
+
+def _floors() -> str:
+    rows = [["baseline", "environment", "success", "started solved", "return", "distance (m)"]]
+    for path in sorted(Path(EvalSettings.results_dir).glob("*_eval.json")):
+        document = read_json(path)
+        if document["checkpoint"]:
+            continue
+        mean = document["aggregate"]
+        low, high = mean["success_rate_ci95"]
+        rows.append(
+            [
+                f"[{document['algo']}]({path.name})",
+                document["env_id"],
+                f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+                f"{mean['n_started_solved']} of {document['n_episodes']}",
+                f"{mean['return_mean']:.2f}",
+                f"{mean['final_distance_mean']:.3f}",
+            ]
+        )
+    return _markdown(rows)
 
 
 def _documents(card: Card) -> tuple[dict[str, Any], dict[str, Any]]:
