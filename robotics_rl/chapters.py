@@ -195,8 +195,26 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
     if command == "train":
         return 0
     evaluation = {"ckpt": str(RunPaths.of(settings).checkpoint), **evaluation}
+    _require_same_chapter(card, evaluation["ckpt"])
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=card.chapter)
     return 0 if report(card.criteria, result.aggregate) else 1
+
+
+def _require_same_chapter(card: Card, checkpoint: str) -> None:
+    """Other policies have other criteria.
+
+    Raises:
+        UsageError: the checkpoint is of another algorithm or environment.
+    """
+    path = artifacts.metadata_path(artifacts.checkpoint_path(Path(checkpoint)))
+    if not path.exists():
+        return
+    made = artifacts.read_json(path)
+    if (made.get("algo"), made.get("env_id")) != (card.algo, card.env_id):
+        raise UsageError(
+            f"{checkpoint} is of {made.get('algo')} on {made.get('env_id')}, not of this chapter; "
+            f"use: python eval.py --ckpt {checkpoint}"
+        )
 
 
 def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -218,10 +236,10 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
     if missing:
         raise UsageError(
             f"no result for training seed {', '.join(map(str, missing))} in {results_dir}; "
-            f"make it with: python {card.script} all --seed {missing[0]}"
+            f"make it with: bash docker/dev.sh python {card.script} all --seed {missing[0]}"
         )
     episodes = artifacts.read_json(next(iter(by_seed.values())))["seeds"]
-    floors = baselines(card.env_id, results_dir, episodes)
+    floors = baselines(card.env_id, results_dir, tag, episodes)
     from robotics_rl.comparison import compare  # scipy takes a second
 
     comparison = compare({settings[0].run_name: by_seed}, floors, card.env_id)
@@ -232,15 +250,17 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
     return 0
 
 
-def baselines(env_id: str, results_dir: str, episodes: Sequence[int]) -> dict[str, Path]:
+def baselines(
+    env_id: str, results_dir: str, tag: str | None, episodes: Sequence[int]
+) -> dict[str, Path]:
     """The evaluations of the two floors, made where they are missing or of other episodes."""
     paths = {}
     for name in ("do-nothing", "random"):
         run_name = name.replace("-", "_")
         file_name = artifacts.evaluation_name(run_name, env_id, None)
-        path = artifacts.evaluation_path(results_dir, None, None, file_name)
+        path = artifacts.evaluation_path(results_dir, tag, None, file_name)
         if not path.exists() or artifacts.read_json(path)["seeds"] != episodes:
-            settings = EvalSettings(baseline=name, env=env_id, results_dir=results_dir)
+            settings = EvalSettings(baseline=name, env=env_id, results_dir=results_dir, run_tag=tag)
             commands.evaluate(settings, episodes)
         paths[run_name] = path
     return paths

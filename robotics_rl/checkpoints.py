@@ -106,9 +106,10 @@ def inspect(checkpoint: Path, *, trust_pickle: bool = False) -> Metadata | None:
     metadata = read_metadata(checkpoint)
     if metadata is None and not trust_pickle:
         raise UsageError(
-            f"{checkpoint} has no usable {metadata_path(checkpoint).name} beside it, so the policy "
-            "cannot be rebuilt without unpickling, which runs code from the file; if you trust "
-            "its author, add --trust-pickle"
+            f"{checkpoint} has no usable {metadata_path(checkpoint).name} beside it (missing, or "
+            "of another version of this project), so the policy cannot be rebuilt without "
+            "unpickling, which runs code from the file; if you trust its author, "
+            "add --trust-pickle"
         )
     return metadata
 

@@ -41,6 +41,10 @@ def _layer_sizes(value: tuple[int, ...]) -> str | None:
     return None if value and all(size > 0 for size in value) else "needs layer sizes such as 64,64"
 
 
+def _file_path(value: str) -> str | None:
+    return "must name a file, not a folder" if value.endswith("/") else None
+
+
 def _folder_name(value: str) -> str | None:
     return None if is_folder_name(value) else "must name a folder inside the other one"
 
@@ -171,7 +175,9 @@ class Run:
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     engine: str = option("sb3", "what steps and learns: sb3", _one_of(*ENGINES))
     recipe: str = option("book", "named set of hyper-parameters", _one_of(*RECIPES))
-    out: str | None = option(None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)")
+    out: str | None = option(
+        None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)", _file_path
+    )
     checkpoints_dir: str = option("checkpoints", "where checkpoints go")
     log_dir: str = option("runs", "where curves go")
     run_tag: str | None = option(

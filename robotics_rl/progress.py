@@ -21,11 +21,11 @@ class Progress:
     """
 
     def __init__(self, total: int, unit: str, done: int = 0, *, enabled: bool = True) -> None:
-        self._total, self._unit, self._first, self._done = total, unit, done, done
+        self._total, self._unit, self._done, self._last_done = total, unit, done, done
         live = enabled and sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=done, unit=f" {unit}", leave=False, disable=not live)
         self._lines = enabled and not live
-        self._started = self._last_line = time.monotonic()
+        self._last_time = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -45,12 +45,13 @@ class Progress:
         if note:
             self._bar.set_postfix_str(note, refresh=False)
         now = time.monotonic()
-        if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
+        if self._lines and now - self._last_time >= SECONDS_BETWEEN_LINES:
             print(self._line(now, note), file=sys.stderr, flush=True)
+            self._last_time, self._last_done = now, done
 
     def _line(self, now: float, note: str) -> str:
-        speed = (self._done - self._first) / max(now - self._started, 1e-9)
+        """Speed and time left since the last line: learning is slower than the random start."""
+        speed = (self._done - self._last_done) / max(now - self._last_time, 1e-9)
         left = (self._total - self._done) / max(speed, 1e-9)
         parts = [
             f"{self._done:,}/{self._total:,} {self._unit}",

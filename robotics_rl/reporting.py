@@ -15,7 +15,7 @@ def evaluation_table(result: Evaluation) -> str:
         ("success, unsolved starts", _unsolved(mean)),
         ("return", f"{mean.return_mean:.2f} (sd {mean.return_std:.2f})"),
         ("final distance", _millimetres(mean)),
-        ("steps to success", _optional(mean.time_to_success_mean, ".1f")),
+        ("first success at step", _optional(mean.time_to_success_mean, ".1f")),
         ("action smoothness", f"{mean.action_smoothness_mean:.2f}"),
         ("time", f"{result.wall_seconds:.1f} s ({result.steps_per_second:,.0f} steps/s)"),
     ]

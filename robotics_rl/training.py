@@ -99,8 +99,9 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
     state = _saved_state(settings, paths)
     run, engine = settings.run, ENGINES[settings.run.engine]
     set_random_seed(run.seed, using_cuda=device.startswith("cuda"))
-    if isinstance(settings.hyperparameters, config.PPO):
-        # Layers this small gain nothing from a second thread, and lose much on a busy machine.
+    if device == "cpu":
+        # Networks this small gain little from a second thread, and it waits for a core to be free:
+        # beside another program training would be slower many times over.
         torch.set_num_threads(1)
     env = engine.make_env(settings, make_env)
     model = engine.make_model(settings, env, device)
@@ -168,7 +169,10 @@ def _move_old_curves(paths: RunPaths) -> None:
         if entry.suffix != ".lock"
     ]
     if moved:
-        print(f"the curves of an earlier run went to {target}")
+        print(
+            f"the curves of an earlier run went to {target} "
+            f"(if they were published ones: git checkout -- {paths.logs})"
+        )
 
 
 def _learn(session: _Session) -> int | None:

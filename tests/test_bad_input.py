@@ -227,6 +227,7 @@ EVALUATION = [
     Bad("seeds without end", "eval.py", f"--ckpt {PPO_ZIP} --seeds 0-9999999999", "too many"),
     Bad("result is a folder", "eval.py", f"--ckpt {PPO_ZIP} --json-out .", "is a folder"),
     Bad("old id", "train.py", "--algo ppo --env FetchReach-v1", "not installed"),
+    Bad("out is a folder", "train.py", "--algo ppo --env FetchReach-v4 --out x/", "not a folder"),
     Bad("tuple spaces", "eval.py", f"--ckpt {SAC_ZIP} --env Blackjack-v1", "no time limit"),
     Bad("other algorithm", "eval.py", f"--ckpt {PPO_ZIP} --algo sac", "trained with ppo"),
     Bad("result in /proc", "eval.py", f"--ckpt {PPO_ZIP} --json-out /proc/x.json", "another"),

@@ -89,3 +89,10 @@ def test_compare_refuses_seeds_that_were_trained_differently(workdir):
     outcome = run_script(SCRIPT, "compare", "--seeds", "0,1")
     assert outcome.code == 2
     assert "trained with other settings" in outcome.err
+
+
+def test_a_checkpoint_of_another_task_is_not_held_against_these_criteria(workdir, trained_sac_her):
+    outcome = run_script(SCRIPT, "eval", "--ckpt", str(trained_sac_her.checkpoint))
+    assert outcome.code == 2
+    assert "is of sac on FetchPush-v4" in outcome.err
+    assert not (workdir / "results").exists()
