@@ -4,13 +4,17 @@ import difflib
 import re
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import gymnasium_robotics
 from gymnasium import spaces
 
 from robotics_rl.errors import UsageError
+
+if TYPE_CHECKING:
+    from robotics_rl.envs.fetch_vector_env import FetchVectorEnv
 
 gym.register_envs(gymnasium_robotics)
 
@@ -44,7 +48,8 @@ def require_id(env_id: str, known: Iterable[str]) -> None:
     """
     ids = list(known)
     if env_id not in ids:
-        near = difflib.get_close_matches(env_id, ids, n=3, cutoff=0.5)
+        usable = [name for name in ids if not re.fullmatch(r"Fetch\w+-v1", name)]
+        near = difflib.get_close_matches(env_id, usable, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else "see ch01_env_anatomy.py list-envs"
         raise UsageError(f"unknown environment {env_id!r}; {hint}")
 
@@ -52,6 +57,17 @@ def require_id(env_id: str, known: Iterable[str]) -> None:
 def fetch_ids() -> list[str]:
     """Ids of the Fetch tasks; the ``-v1`` beside them need mujoco-py, which has ended."""
     return sorted(name for name in gym.registry if re.fullmatch(r"Fetch\w+-v4", name))
+
+
+def _make_vector_env(env_id: str, **kwargs: Any) -> "FetchVectorEnv":
+    from robotics_rl.envs.fetch_vector_env import FetchVectorEnv  # loads MuJoCo
+
+    return FetchVectorEnv(env_id, **kwargs)
+
+
+# What `gymnasium.make_vec` makes of a Fetch task where this package was imported.
+for _env_id in fetch_ids():
+    gym.registry[_env_id].vector_entry_point = partial(_make_vector_env, _env_id)
 
 
 def has_goals(space: spaces.Space[Any]) -> bool:

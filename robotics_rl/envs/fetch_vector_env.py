@@ -1,0 +1,79 @@
+"""The Gymnasium face of the batched Fetch environment."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from robotics_rl.envs.fetch import FetchBatch, Observation
+
+
+class FetchVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
+    """What ``SyncVectorEnv`` with same-step autoreset gives, bit for bit, computed together.
+
+    Args:
+        env_id: one of the eight Fetch ids.
+        num_envs: number of environments.
+        n_threads: threads that step them.
+        max_episode_steps: time limit; the registered one if None.
+        reward_type: as registered; anything else is refused.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int = 1,
+        n_threads: int = 1,
+        max_episode_steps: int | None = None,
+        reward_type: str | None = None,
+    ) -> None:
+        self._batch = FetchBatch(env_id, num_envs, n_threads)
+        if max_episode_steps is not None:
+            self._batch.max_episode_steps = max_episode_steps
+        if reward_type not in (None, self._batch.task.reward_type):
+            raise ValueError(f"{env_id} has {self._batch.task.reward_type} rewards")
+        self.num_envs = num_envs
+        self.single_observation_space = self._batch.observation_space
+        self.single_action_space = self._batch.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    def reset(
+        self,
+        *,
+        seed: int | list[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode everywhere; one ``seed`` counts up over the environments."""
+        if isinstance(seed, int):
+            seed = [seed + index for index in range(self.num_envs)]
+        return self._batch.reset_all(seed or [None] * self.num_envs), {}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[Observation, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """Step everywhere; where an episode ended, ``final_obs`` and ``final_info`` tell of it."""
+        self._batch.start(actions)
+        step = self._batch.finish()
+        infos: dict[str, Any] = {}
+        for index in range(self.num_envs):
+            info = {"is_success": step.successes[index]}
+            if step.truncated[index]:
+                final = {key: array[index] for key, array in step.final_observation.items()}
+                info = {"final_obs": final, "final_info": info}
+            infos = self._add_info(infos, info, index)
+        return (
+            step.observation,
+            step.rewards.astype(np.float64),
+            np.zeros(self.num_envs, dtype=np.bool_),
+            step.truncated,
+            infos,
+        )
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """End the threads."""
+        self._batch.close()
