@@ -172,6 +172,26 @@ class ObservationPart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Speeds measured side by side in one run; the ratios are what counts."""
+
+    schema: ClassVar[str] = "benchmark/1"
+    name: str
+    created_at: str
+    command: list[str]
+    git: dict[str, Any]
+    device_name: str
+    platform: str
+    cpu_cores: int | None
+    versions: dict[str, str | None]
+    unit: str
+    rounds: int
+    rows: dict[str, list[float]]  # what was measured → its value in every round
+    medians: dict[str, float]
+    ratios: dict[str, float]  # of medians
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvDescription:
     """What ``ch01_env_anatomy.py describe`` finds."""
 

@@ -104,6 +104,11 @@ class FetchBatch:
                     observation[key][index] = array
         return Step(observation, final, rewards, successes, truncated)
 
+    @property
+    def data(self) -> list[Any]:
+        """The ``MjData`` of every simulation."""
+        return [simulation.data for simulation in self._simulations]
+
     def state(self) -> list[dict[str, Any]]:
         """Exact state between two steps: arrays and plain values only."""
         return [
@@ -180,7 +185,7 @@ class _Simulation:
             for side in ("r", "l")
         ]
         self._finger_qpos, self._finger_qvel = model.jnt_qposadr[joints], model.jnt_dofadr[joints]
-        self._mocap_body = _welded_to_mocap(model)
+        self._mocap_body = welded_to_mocap(model)
         self._jacobian, self._jacobian_rot = np.zeros((3, model.nv)), np.zeros((3, model.nv))
         # Actuators of the fingers take a target relative to where the joint is.
         self._actuated_qpos = model.jnt_qposadr[model.actuator_trnid[:, 0]]
@@ -226,7 +231,7 @@ def _find(model: Any, kind: Any, name: str) -> int:
     return int(found)
 
 
-def _welded_to_mocap(model: Any) -> int:
+def welded_to_mocap(model: Any) -> int:
     """The body that the mocap body drags along."""
     [weld] = np.flatnonzero(model.eq_type == int(mujoco.mjtEq.mjEQ_WELD))
     first, second = int(model.eq_obj1id[weld]), int(model.eq_obj2id[weld])
