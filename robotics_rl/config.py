@@ -5,7 +5,8 @@ Flags, metadata, ``--print-defaults`` and validation are all made from these dat
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -157,12 +158,67 @@ class HER:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SelectiveHER(HER):
+    """HER as the engine ``fast`` has it, which can leave out goals that teach nothing."""
+
+    trivial_goal_keep: float = option(
+        1.0, "share kept of relabelled goals that are achieved already (1: textbook HER)", _rate
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fast:
+    """What only the engine ``fast`` can do, for algorithms with a replay buffer."""
+
+    normalize_observations: bool = option(
+        False, "scale inputs to mean 0 and deviation 1; folded into the weights when saved"
+    )
+    random_action_prob: float = option(
+        0.0, "probability of a uniformly random action while collecting", _rate
+    )
+    deterministic_engine: bool = option(
+        False, "step and learn in turns, for debugging (side by side is repeatable as well)"
+    )
+    bf16: bool = option(False, "multiply matrices in bfloat16; faster on some machines")
+
+
 ALGORITHMS: dict[str, type[Hyperparameters]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
-ENGINES = ("sb3",)
+ENGINES = ("fast", "sb3")
 
 # A recipe is a named set of hyper-parameters that replaces algorithm defaults. The defaults above
-# are the book's, so its recipe replaces nothing.
-RECIPES: dict[str, Mapping[str, Any]] = {"book": {}}
+# are the book's, so its recipe replaces nothing; `fast` solves sparse Fetch tasks soonest.
+RECIPES: dict[str, Mapping[str, Any]] = {
+    "fast": {
+        "n_envs": 16,
+        "learning_rate": 1e-3,
+        "gamma": 0.95,
+        "tau": 0.01,
+        "ent_coef": 0.05,
+        "net_arch": (128, 128),
+        "learning_starts": 1_000,
+        "gradient_steps": 3,
+        "trivial_goal_keep": 0.02,
+        "normalize_observations": True,
+        "random_action_prob": 0.3,
+    },
+    "book": {},
+}
+
+
+def engine_for(env_id: str) -> str:
+    """The engine that serves an environment best."""
+    return (
+        "fast"
+        if re.fullmatch(r"Fetch(Reach|Push|PickAndPlace|Slide)(Dense)?-v4", env_id)
+        else "sb3"
+    )
+
+
+def recipe_for(algo: str, env_id: str, engine: str, *, her: bool) -> str:
+    """The recipe that serves a training best."""
+    tuned = engine == "fast" and algo == "sac" and her and "Dense" not in env_id
+    return "fast" if tuned else "book"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +229,16 @@ class Run:
     total_steps: int = option(1_000_000, "environment steps, summed over environments", _positive)
     n_envs: int = option(8, "environments stepped side by side", _positive)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
-    engine: str = option("sb3", "what steps and learns: sb3", _one_of(*ENGINES))
-    recipe: str = option("book", "named set of hyper-parameters", _one_of(*RECIPES))
+    engine: str = option(
+        "fast",
+        "what steps and learns: fast, or sb3 (which serves what fast does not)",
+        _one_of(*ENGINES),
+    )
+    recipe: str = option(
+        "fast",
+        "set of hyper-parameters: fast (sparse Fetch with SAC and HER), or book",
+        _one_of(*RECIPES),
+    )
     out: str | None = option(
         None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)", _file_path
     )
@@ -199,6 +263,7 @@ class TrainSettings:
     env_id: str
     hyperparameters: Hyperparameters
     her: HER | None = None
+    fast: Fast | None = None
     run: Run = field(default_factory=Run)
     chapter: str | None = None
 
@@ -230,7 +295,7 @@ class TrainSettings:
     def flat_hyperparameters(self) -> dict[str, Any]:
         """Everything that shapes the result, as recorded in the metadata."""
         flat: dict[str, Any] = {"n_envs": self.run.n_envs}
-        for part in (self.hyperparameters, self.her):
+        for part in (self.hyperparameters, self.her, self.fast):
             if part is not None:
                 flat |= dataclasses.asdict(part)
         flat["net_arch"] = list(flat["net_arch"])
@@ -325,22 +390,54 @@ def resolve(
         raise UsageError(f"unknown --algo {algo!r}; choose one of: {', '.join(ALGORITHMS)}")
     if her and not issubclass(ALGORITHMS[algo], OffPolicy):
         raise UsageError(f"--her needs a replay buffer and {algo} has none; use --algo sac")
-    parts = [ALGORITHMS[algo], Run] + ([HER] if her else [])
-    known = {row.name for part in parts for row in dataclasses.fields(part)}
+    engine = _chosen("engine", ENGINES, given) or engine_for(env_id)
+    if engine == "fast" and engine_for(env_id) != "fast":
+        raise UsageError(f"--engine fast steps Fetch tasks, not {env_id}; use --engine sb3")
+    best_recipe = recipe_for(algo, env_id, engine, her=her)
+    recipe = _chosen("recipe", RECIPES, given) or best_recipe
+    if recipe == "fast" and best_recipe != "fast":
+        raise UsageError(
+            "--recipe fast is made for sparse Fetch tasks with --algo sac --her and "
+            "--engine fast; use --recipe book"
+        )
+    off_policy = issubclass(ALGORITHMS[algo], OffPolicy)
+    fast = Fast if engine == "fast" and off_policy else None
+    hindsight = (SelectiveHER if fast else HER) if her else None
+    parts = [part for part in (ALGORITHMS[algo], Run, hindsight, fast) if part]
+    known = {row.name for row in option_rows(*parts)}
     for name in given:
         if name not in known:
-            needs = "--her" if name in _names(HER) else f"another --algo than {algo}"
-            raise UsageError(f"{flag_of(name)} has no effect here; it needs {needs}")
-    recipe = RECIPES.get(given.get("recipe", Run.recipe), {})
-    algorithm, run, *hindsight = (fill(part, {**recipe, **given}) for part in parts)
+            raise UsageError(
+                f"{flag_of(name)} has no effect here; it needs {_needs(name, algo, her)}"
+            )
+    values = {**RECIPES[recipe], **given, "engine": engine, "recipe": recipe}
     return TrainSettings(
         algo=algo,
         env_id=env_id,
-        hyperparameters=algorithm,
-        her=hindsight[0] if hindsight else None,
-        run=run,
+        hyperparameters=fill(ALGORITHMS[algo], values),
+        her=fill(hindsight, values) if hindsight else None,
+        fast=fill(fast, values) if fast else None,
+        run=fill(Run, values),
         chapter=chapter,
     )
+
+
+def _chosen(name: str, choices: Iterable[str], given: Mapping[str, Any]) -> str | None:
+    """A word that was given, checked, as everything else depends on it."""
+    value = given.get(name)
+    problem = _one_of(*choices)(value) if value is not None else None
+    if problem:
+        raise UsageError(f"{flag_of(name)} is {value}; it {problem}")
+    return value
+
+
+def _needs(name: str, algo: str, her: bool) -> str:
+    """What a setting without effect would need."""
+    if name in _names(SelectiveHER) and not her:
+        return "--her"
+    if name in _names(Fast) | _names(SelectiveHER):
+        return "--engine fast, which serves Fetch tasks with --algo sac, td3 or ddpg"
+    return f"another --algo than {algo}"
 
 
 def flag_of(name: str) -> str:

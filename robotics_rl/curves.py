@@ -17,6 +17,7 @@ from robotics_rl.errors import UsageError
 _LOGGED = {
     "success_rate": "rollout/success_rate",
     "ep_rew_mean": "rollout/ep_rew_mean",
+    "goal_moved_rate": "rollout/goal_moved_rate",
     "ent_coef": "train/ent_coef",
     "critic_loss": "train/critic_loss",
     "actor_loss": "train/actor_loss",

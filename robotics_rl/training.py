@@ -213,7 +213,10 @@ def _publish(session: _Session) -> Metadata:
                 print(f"{path.name} was made with other settings: it went to {moved}")
 
     metadata = checkpoints.save(
-        session.model, paths.checkpoint, lambda sha256: _describe(session, sha256), make_room
+        session.engine.export(session.settings, session.model),
+        paths.checkpoint,
+        lambda sha256: _describe(session, sha256),
+        make_room,
     )
     print(
         f"trained {metadata.steps_done:,} steps in {clock(metadata.training.wall_seconds)} "

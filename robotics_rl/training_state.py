@@ -16,6 +16,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from robotics_rl import tensors
 from robotics_rl.artifacts import atomic_write
 from robotics_rl.errors import UsageError
+from robotics_rl.replay.hindsight import HindsightReplay
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _LAST = ("_last_obs", "_last_original_obs", "_last_episode_starts")
@@ -94,9 +95,11 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _replay(model: BaseAlgorithm) -> dict[str, Any] | None:
-    buffer: ReplayBuffer | None = getattr(model, "replay_buffer", None)
+    buffer: ReplayBuffer | HindsightReplay | None = getattr(model, "replay_buffer", None)
     if buffer is None:
         return None
+    if isinstance(buffer, HindsightReplay):
+        return buffer.state()
     used = buffer.size()
     arrays = {
         name: {key: array[:used] for key, array in value.items()}
@@ -107,7 +110,10 @@ def _replay(model: BaseAlgorithm) -> dict[str, Any] | None:
     return {"pos": buffer.pos, "full": buffer.full, "arrays": arrays}
 
 
-def _restore_replay(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
+def _restore_replay(buffer: ReplayBuffer | HindsightReplay, state: dict[str, Any]) -> None:
+    if isinstance(buffer, HindsightReplay):
+        buffer.restore(state)
+        return
     buffer.pos, buffer.full = state["pos"], state["full"]
     for name, value in _stored(buffer):
         saved = state["arrays"][name]

@@ -8,7 +8,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from robotics_rl.config import TrainSettings
 from robotics_rl.envs import Env, MakeEnv
-from robotics_rl.learners import sb3
+from robotics_rl.learners import fast, sb3
 
 
 class ResumableEnv(Protocol):
@@ -36,14 +36,24 @@ class Engine:
         [BaseAlgorithm], dict[str, Any]
     ]  # all in use, settings of ours or not
     transition_bytes: Callable[[TrainSettings, Env], int]  # of one transition in the replay buffer
+    export: Callable[[TrainSettings, BaseAlgorithm], BaseAlgorithm]  # what a checkpoint holds
 
 
 ENGINES = {
+    "fast": Engine(
+        make_env=fast.make_training_env,
+        make_model=fast.make_model,
+        gradient_steps=sb3.gradient_steps,
+        hyperparameters=sb3.hyperparameters,
+        transition_bytes=fast.transition_bytes,
+        export=fast.export,
+    ),
     "sb3": Engine(
         make_env=sb3.make_training_env,
         make_model=sb3.make_model,
         gradient_steps=sb3.gradient_steps,
         hyperparameters=sb3.hyperparameters,
         transition_bytes=sb3.transition_bytes,
-    )
+        export=lambda _, model: model,
+    ),
 }

@@ -25,57 +25,51 @@ def make_training_env(settings: TrainSettings, make_env: MakeEnv) -> ResumableVe
     return make_vec_env(settings.env_id, run.n_envs, run.seed, make_env)
 
 
-def make_model(settings: TrainSettings, env: ResumableVecEnv, device: str) -> BaseAlgorithm:
-    """The algorithm with fresh weights, drawn from the global random streams as they stand.
+def make_model(settings: TrainSettings, env: Any, device: str) -> BaseAlgorithm:
+    """The algorithm with fresh weights, drawn from the global random streams as they stand."""
+    return ALGORITHMS[settings.algo](**arguments(settings, env, device))
+
+
+def arguments(settings: TrainSettings, env: Any, device: str) -> dict[str, Any]:
+    """What the algorithm's class is called with.
 
     No seed is handed over: Stable-Baselines3 would seed the environments with it as well.
     """
+    values = settings.hyperparameters
     common: dict[str, Any] = {
         "policy": policy_name(env.observation_space),
         "env": env,
         "device": device,
-        "policy_kwargs": policy_kwargs(settings.algo, settings.hyperparameters.net_arch),
-        "learning_rate": settings.hyperparameters.learning_rate,
-        "gamma": settings.hyperparameters.gamma,
-        "batch_size": settings.hyperparameters.batch_size,
+        "policy_kwargs": policy_kwargs(settings.algo, values.net_arch),
+        "learning_rate": values.learning_rate,
+        "gamma": values.gamma,
+        "batch_size": values.batch_size,
     }
-    match settings.hyperparameters:
-        case config.PPO() as ppo:
-            return PPO(
-                **common,
-                n_steps=ppo.n_steps,
-                n_epochs=ppo.n_epochs,
-                clip_range=ppo.clip_range,
-                gae_lambda=ppo.gae_lambda,
-                ent_coef=ppo.ent_coef,
-            )
-        case config.SAC() as sac:
-            return SAC(**common, **_off_policy(settings, sac), ent_coef=sac.ent_coef)
-        case config.TD3() as td3:
+    match values:
+        case config.PPO():
+            names = ("n_steps", "n_epochs", "clip_range", "gae_lambda", "ent_coef")
+            return common | {name: getattr(values, name) for name in names}
+        case config.SAC():
+            return common | _off_policy(settings, values) | {"ent_coef": values.ent_coef}
+        case config.TD3():
             n_actions = int(np.prod(env.action_space.shape or (0,)))
-            noise = NormalActionNoise(np.zeros(n_actions), np.full(n_actions, td3.action_noise))
-            algorithm = DDPG if isinstance(td3, config.DDPG) else TD3
-            return algorithm(**common, **_off_policy(settings, td3), action_noise=noise)
-    raise TypeError(f"no algorithm for {settings.hyperparameters}")
+            noise = NormalActionNoise(np.zeros(n_actions), np.full(n_actions, values.action_noise))
+            return common | _off_policy(settings, values) | {"action_noise": noise}
+    raise TypeError(f"no algorithm for {values}")
 
 
 def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "buffer_size": values.buffer_size,
-        "learning_starts": values.learning_starts,
-        "tau": values.tau,
-        "train_freq": values.train_freq,
-        "gradient_steps": values.gradient_steps,
-    }
+    names = ("buffer_size", "learning_starts", "tau", "train_freq", "gradient_steps")
+    chosen: dict[str, Any] = {name: getattr(values, name) for name in names}
     if settings.her:
-        arguments |= {
+        chosen |= {
             "replay_buffer_class": HerReplayBuffer,
             "replay_buffer_kwargs": {
                 "n_sampled_goal": settings.her.n_sampled_goal,
                 "goal_selection_strategy": settings.her.goal_selection_strategy,
             },
         }
-    return arguments
+    return chosen
 
 
 def policy_kwargs(algo: str, net_arch: Sequence[int]) -> dict[str, Any]:

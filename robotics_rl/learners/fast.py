@@ -1,0 +1,118 @@
+"""The engine ``fast``: batched Fetch environments, our replay, and leaner updates.
+
+PPO is Stable-Baselines3's own, on the batched environments.
+"""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from robotics_rl import config
+from robotics_rl.config import TrainSettings
+from robotics_rl.envs import Env, MakeEnv
+from robotics_rl.envs.fetch_vec_env import FetchVecEnv
+from robotics_rl.learners import sb3
+from robotics_rl.learners.lean_sac import LeanSAC
+from robotics_rl.learners.lean_td3 import LeanDDPG, LeanTD3
+from robotics_rl.learners.overlapped import Overlapped
+from robotics_rl.replay.episodes import EpisodeStore, Shape
+from robotics_rl.replay.hindsight import Hindsight, HindsightReplay
+
+ALGORITHMS: dict[str, type[Overlapped]] = {"sac": LeanSAC, "td3": LeanTD3, "ddpg": LeanDDPG}
+
+
+def make_training_env(settings: TrainSettings, make_env: MakeEnv) -> FetchVecEnv:
+    """The environments of a training; ``make_env`` is of no use, they are stepped together."""
+    run = settings.run
+    cores = usable_cores()
+    if settings.algo in ALGORITHMS and cores > 1:
+        cores -= 1  # the learner's
+    return FetchVecEnv(settings.env_id, run.n_envs, run.seed, n_threads=min(cores, run.n_envs))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_model(settings: TrainSettings, env: FetchVecEnv, device: str) -> BaseAlgorithm:
+    """The algorithm with fresh weights: those that Stable-Baselines3 would draw."""
+    if settings.algo not in ALGORITHMS:
+        return sb3.make_model(settings, env, device)
+    fast = settings.fast
+    assert fast is not None
+    return ALGORITHMS[settings.algo](
+        **sb3.arguments(dataclasses.replace(settings, her=None), env, device),
+        replay=_make_replay(settings, env),
+        random_action_prob=fast.random_action_prob,
+        normalize_observations=fast.normalize_observations,
+        synchronous=fast.deterministic_engine,
+        bf16=fast.bf16,
+    )
+
+
+def _make_replay(settings: TrainSettings, env: FetchVecEnv) -> HindsightReplay:
+    values, her, task = settings.hyperparameters, settings.her, env.batch.task
+    assert isinstance(values, config.OffPolicy)
+    horizon = env.batch.max_episode_steps
+    shape = _shape(env.observation_space, env.action_space, env.num_envs, horizon)
+    hindsight = None
+    if her:
+        assert isinstance(her, config.SelectiveHER)
+        k = her.n_sampled_goal
+        hindsight = Hindsight(her.goal_selection_strategy, k / (k + 1), her.trivial_goal_keep)
+    return HindsightReplay(
+        EpisodeStore(values.buffer_size, shape),
+        task.compute_reward,
+        task.distance_threshold,
+        # A stream of its own, apart from those of the environments.
+        np.random.default_rng([settings.run.seed, env.num_envs]),
+        hindsight,
+    )
+
+
+def _shape(observations: Any, actions: Any, n_envs: int, horizon: int) -> Shape:
+    goal, observation = observations["desired_goal"].shape[0], observations["observation"].shape[0]
+    return Shape(n_envs, horizon, observation, goal, actions.shape[0])
+
+
+def transition_bytes(settings: TrainSettings, env: Env) -> int:
+    """Bytes that one transition takes in the replay."""
+    assert env.spec is not None
+    assert env.spec.max_episode_steps is not None
+    assert isinstance(env.observation_space, spaces.Dict)
+    horizon, n_envs = env.spec.max_episode_steps, settings.run.n_envs
+    return _shape(env.observation_space, env.action_space, n_envs, horizon).transition_bytes
+
+
+def export(settings: TrainSettings, model: BaseAlgorithm) -> BaseAlgorithm:
+    """The same policy as plain Stable-Baselines3 has it, for a checkpoint.
+
+    The scaling of inputs goes into the first layers. Optimizers begin anew: whoever trains on from
+    a checkpoint does so with other settings; training states hold the real ones.
+    """
+    if not isinstance(model, Overlapped):
+        return model
+    assert model.env is not None
+    small = dataclasses.replace(settings.hyperparameters, buffer_size=1_000)  # type: ignore[call-arg]
+    bare = dataclasses.replace(settings, her=None, hyperparameters=small)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn, and thrown away
+        plain = sb3.make_model(bare, model.env, str(model.device))
+    plain.policy.load_state_dict(model.policy.state_dict())
+    if model.normalizer.enabled:
+        model.normalizer.fold_into(plain.policy)
+    for name in ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps"):
+        setattr(plain, name, getattr(model, name))
+    if isinstance(model, LeanSAC) and model.log_ent_coef is not None:
+        assert isinstance(plain, SAC)
+        assert plain.log_ent_coef is not None
+        plain.log_ent_coef.data.copy_(model.log_ent_coef)
+    return plain

@@ -1,0 +1,80 @@
+"""TD3 and DDPG: Stable-Baselines3's update (Fujimoto et al. 2018), with less work.
+
+DDPG is TD3 with one critic, a policy update per critic update and no smoothing of target actions,
+and Stable-Baselines3 writes it so, too.
+"""
+
+import torch
+from stable_baselines3 import DDPG, TD3
+from torch import Tensor
+from torch.nn import functional
+
+from robotics_rl.learners.networks import (
+    FlatParameters,
+    forward,
+    linear_layers,
+    lowest,
+    without_gradients,
+)
+from robotics_rl.learners.overlapped import Overlapped, Transitions, flat_adam
+
+
+class LeanTD3(Overlapped, TD3):
+    """``stable_baselines3.TD3`` with a replay of episodes, learning while environments step."""
+
+    def prepare(self) -> None:
+        """Lay out actor, critics and their targets."""
+        learning_rate = self.lr_schedule(1)
+        self._flat_actor = flat_adam(self.actor, learning_rate)
+        self._flat_critic = flat_adam(self.critic, learning_rate)
+        self._flat_actor_target = FlatParameters(self.actor_target.parameters())
+        self._flat_critic_target = FlatParameters(self.critic_target.parameters())
+        self._actor, self._actor_target = map(linear_layers, (self.actor.mu, self.actor_target.mu))
+        self._critics = [linear_layers(critic) for critic in self.critic.q_networks]
+        self._fixed_first_critic = without_gradients(self._critics[0])
+        self._critic_targets = [linear_layers(part) for part in self.critic_target.q_networks]
+
+    def explore(self, inputs: Tensor) -> Tensor:
+        """The policy's actions with Gaussian noise, within bounds."""
+        actions = torch.tanh(forward(self._actor, inputs).float())
+        return (actions + self.exploration_noise * torch.randn_like(actions)).clamp(-1, 1)
+
+    @property
+    def exploration_noise(self) -> float:
+        """Standard deviation of the noise, the same for every action."""
+        return float(self.action_noise._sigma[0])  # type: ignore[union-attr]
+
+    def update(self, batch: Transitions) -> None:
+        """One step of the critics, and every ``policy_delay`` steps of everything else."""
+        self._update_critics(batch)
+        if (self._n_updates + 1) % self.policy_delay == 0:
+            self._update_actor(batch)
+            self._flat_critic_target.move_towards(self._flat_critic, self.tau)
+            self._flat_actor_target.move_towards(self._flat_actor, self.tau)
+
+    def _update_critics(self, batch: Transitions) -> None:
+        with torch.no_grad():
+            limit = self.target_noise_clip
+            noise = torch.empty_like(batch.actions).normal_(0, self.target_policy_noise)
+            next_actions = torch.tanh(forward(self._actor_target, batch.next_inputs).float())
+            next_actions = (next_actions + noise.clamp(-limit, limit)).clamp(-1, 1)
+            next_values = lowest(
+                self._critic_targets, torch.cat([batch.next_inputs, next_actions], 1)
+            )
+            # Fetch episodes are cut by their time limit and never end: every next state counts.
+            wanted = batch.rewards + self.gamma * next_values
+        seen = torch.cat([batch.inputs, batch.actions], 1)
+        values = [forward(critic, seen).squeeze(1).float() for critic in self._critics]
+        loss = torch.stack([functional.mse_loss(value, wanted) for value in values]).sum()
+        self._flat_critic.descend(loss, self.critic.optimizer)
+        self.note("critic_loss", loss)
+
+    def _update_actor(self, batch: Transitions) -> None:
+        actions = torch.tanh(forward(self._actor, batch.inputs).float())
+        loss = -lowest([self._fixed_first_critic], torch.cat([batch.inputs, actions], 1)).mean()
+        self._flat_actor.descend(loss, self.actor.optimizer)
+        self.note("actor_loss", loss)
+
+
+class LeanDDPG(LeanTD3, DDPG):
+    """``stable_baselines3.DDPG`` the same way."""

@@ -1,0 +1,68 @@
+"""Inputs scaled to mean 0 and standard deviation 1, in a way that a checkpoint can do without."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+# Smaller deviations are scaled as if they had this one: an input that hardly varies must not
+# become the largest of all, nor the folded layer's bias a difference of large numbers.
+MIN_STD = 1e-2
+
+
+class InputNormalizer(nn.Module):
+    """Running mean and standard deviation of every input.
+
+    No input is clipped, so scaling is linear, and the first layer of a network can absorb it.
+
+    Args:
+        size: number of inputs.
+        enabled: leave inputs as they are where False.
+    """
+
+    def __init__(self, size: int, *, enabled: bool) -> None:
+        super().__init__()
+        self.enabled = enabled
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("sum", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("sum_of_squares", torch.zeros(size, dtype=torch.float64))
+
+    mean: Tensor
+    std: Tensor
+    count: Tensor
+    sum: Tensor
+    sum_of_squares: Tensor
+
+    def update(self, inputs: NDArray[np.float32]) -> None:
+        """Take (n, size) more inputs into account."""
+        if not self.enabled:
+            return
+        new = torch.as_tensor(inputs, dtype=torch.float64, device=self.sum.device)
+        self.count += len(new)
+        self.sum += new.sum(dim=0)
+        self.sum_of_squares += new.square().sum(dim=0)
+        mean = self.sum / self.count
+        variance = (self.sum_of_squares / self.count - mean.square()).clamp(min=0)
+        self.mean.copy_(mean)
+        self.std.copy_(variance.sqrt().clamp(min=MIN_STD))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, size) → (n, size)."""
+        return (inputs - self.mean) / self.std if self.enabled else inputs
+
+    def fold_into(self, policy: nn.Module) -> None:
+        """Make a Stable-Baselines3 policy take raw inputs, and give what it gave for scaled ones."""
+        for network in policy.children():
+            for body in network.children():
+                if isinstance(body, nn.Sequential):  # of an actor, or of one critic
+                    self._fold_into_layer(next(x for x in body if isinstance(x, nn.Linear)))
+
+    def _fold_into_layer(self, layer: nn.Linear) -> None:
+        """Columns beyond the inputs (a critic's actions) stay as they are."""
+        size = len(self.mean)
+        weight = layer.weight.data.double()
+        weight[:, :size] /= self.std.double()
+        layer.bias.data.sub_(weight[:, :size] @ self.mean.double())
+        layer.weight.data.copy_(weight)

@@ -1,0 +1,204 @@
+"""Learning and stepping at the same time: what our SAC, TD3 and DDPG share.
+
+The environments step in threads of their own while the learner takes its gradient steps on what
+came before. So the policy that acts is one vector step older than in Stable-Baselines3. While they
+are apart the two share neither random stream nor buffer: the outcome does not depend on timing.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.type_aliases import MaybeCallback
+from torch import Tensor
+
+from robotics_rl.learners.networks import FlatParameters
+from robotics_rl.learners.normalizer import InputNormalizer
+from robotics_rl.replay.hindsight import HindsightReplay
+
+MOVED_DISTANCE = 0.02  # metres that the achieved goal must move to count as moved
+
+
+class Transitions:
+    """A batch on the learner's device; first axis the batch."""
+
+    def __init__(self, model: "Overlapped") -> None:
+        batch = model.replay_buffer.sample(model.batch_size)
+
+        def to_device(array: NDArray[np.float32]) -> Tensor:
+            return torch.from_numpy(array).to(model.device, non_blocking=True)
+
+        self.inputs = model.normalizer(to_device(batch.inputs))
+        self.next_inputs = model.normalizer(to_device(batch.next_inputs))
+        self.actions, self.rewards = to_device(batch.actions), to_device(batch.rewards)
+
+
+class Overlapped(OffPolicyAlgorithm):
+    """Mixin for Stable-Baselines3's algorithms on goal environments whose episodes end together.
+
+    Args:
+        replay: where transitions go and batches come from.
+        random_action_prob: probability of a uniformly random action while collecting.
+        normalize_observations: scale the inputs of all networks.
+        synchronous: step and learn in turns, for debugging.
+        bf16: compute forward passes in bfloat16 where torch's autocast would.
+        settings: what the Stable-Baselines3 class takes.
+    """
+
+    replay_buffer: HindsightReplay  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        *,
+        replay: HindsightReplay,
+        random_action_prob: float = 0.0,
+        normalize_observations: bool = False,
+        synchronous: bool = False,
+        bf16: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings, _init_setup_model=False)  # type: ignore[call-arg]
+        self.replay_buffer = replay  # before the set-up, which would make one
+        self._setup_model()
+        self._random_action_prob, self._synchronous, self._bf16 = (
+            random_action_prob,
+            synchronous,
+            bf16,
+        )
+        shape = replay.store.shape
+        n_inputs = 2 * shape.goal + shape.observation
+        self.normalizer = InputNormalizer(n_inputs, enabled=normalize_observations).to(self.device)
+        self._losses: dict[str, list[Tensor]] = {}
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Lay out the parameters of the networks that were just set up."""
+        raise NotImplementedError
+
+    def explore(self, inputs: Tensor) -> Tensor:
+        """Actions (n_envs, action) to collect with."""
+        raise NotImplementedError
+
+    def update(self, batch: Transitions) -> None:
+        """Take one gradient step of everything."""
+        raise NotImplementedError
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "run",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train for a number of environment steps; arguments as in Stable-Baselines3."""
+        total_timesteps, watcher = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        watcher.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps:
+            self._rollout(watcher, log_interval)
+        watcher.on_training_end()
+        return self
+
+    def _rollout(self, watcher: BaseCallback, log_interval: int) -> None:
+        """Collect as long as one training waits for, and train."""
+        watcher.on_rollout_start()
+        for step in range(self.train_freq.frequency):  # type: ignore[union-attr]
+            actions = self._act()
+            self.env.step_async(actions)  # type: ignore[union-attr]
+            if step == 0 and not self._synchronous:
+                self._train_if_due()
+            self._take(actions, watcher, log_interval)
+        if self._synchronous:
+            self._train_if_due()
+        watcher.on_rollout_end()
+
+    def _train_if_due(self) -> None:
+        if self.num_timesteps > self.learning_starts and self.replay_buffer.ready:
+            per_rollout = self.train_freq.frequency * self.n_envs  # type: ignore[union-attr]
+            self.train(self.gradient_steps if self.gradient_steps >= 0 else per_rollout)
+
+    def train(self, gradient_steps: int, batch_size: int = 0) -> None:
+        """Take gradient steps; the batch size is the model's own."""
+        self._losses.clear()
+        for _ in range(gradient_steps):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+                self.update(Transitions(self))
+            self._n_updates += 1
+
+    def note(self, name: str, value: Tensor) -> None:
+        """Log a loss; it is read from the device only when the logger writes."""
+        self._losses.setdefault(name, []).append(value.detach())
+
+    def dump_logs(self) -> None:
+        """Write log data, the learner's included."""
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, values in self._losses.items():
+            self.logger.record(f"train/{name}", torch.stack(values).mean().item())
+        moved = self.replay_buffer.moved_rate(self._stats_window_size, MOVED_DISTANCE)
+        if moved is not None:
+            self.logger.record("rollout/goal_moved_rate", moved)
+        super().dump_logs()
+
+    def _act(self) -> NDArray[np.float32]:
+        """Actions for the observations at hand; random ones until learning starts."""
+        rng, size = self.action_space.np_random, (self.n_envs, *self.action_space.shape)  # type: ignore[misc]
+        random = rng.uniform(-1, 1, size).astype(np.float32)
+        if self.num_timesteps < self.learning_starts:
+            return random
+        with torch.no_grad():
+            actions: NDArray[np.float32] = self.explore(self._inputs()).cpu().numpy()
+        chosen = rng.random(self.n_envs) < self._random_action_prob
+        return np.where(chosen[:, None], random, actions)
+
+    def _inputs(self) -> Tensor:
+        """What the networks see now: (n_envs, inputs), in the order of ``Batch``."""
+        parts = self._last_obs
+        assert isinstance(parts, dict)
+        names = ("achieved_goal", "desired_goal", "observation")
+        joined = np.concatenate([parts[name] for name in names], axis=1, dtype=np.float32)
+        return self.normalizer(torch.from_numpy(joined).to(self.device))  # type: ignore[no-any-return]
+
+    def _take(self, actions: NDArray[np.float32], watcher: BaseCallback, log_interval: int) -> None:
+        """Wait for the environments, and store where the actions led."""
+        observation, _, dones, infos = self.env.step_wait()  # type: ignore[union-attr]
+        self.num_timesteps += self.n_envs
+        watcher.on_step()
+        self._update_info_buffer(infos, dones)
+        assert isinstance(observation, dict)
+        assert isinstance(self._last_obs, dict)
+        reached = _before_reset(observation, infos) if dones.all() else observation
+        finished = self.replay_buffer.store.add(self._last_obs, actions, reached)
+        assert finished == dones.any() == dones.all(), "episodes must end together"
+        self._last_obs = observation
+        if finished:
+            self.normalizer.update(self.replay_buffer.newest_inputs())
+        for _ in range(int(dones.sum())):
+            self._episode_num += 1
+            if self._episode_num % log_interval == 0:
+                self.dump_logs()
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        modules, others = super()._get_torch_save_params()
+        return [*modules, "normalizer"], others
+
+
+def flat_adam(module: Any, learning_rate: float) -> FlatParameters:
+    """Lay out the parameters of a module and give it an optimizer of all of them at once."""
+    flat = FlatParameters(module.parameters())
+    module.optimizer = flat.adam(learning_rate)
+    return flat
+
+
+def _before_reset(
+    observation: Mapping[str, Any], infos: list[dict[str, Any]]
+) -> dict[str, NDArray[Any]]:
+    """Where finished episodes ended."""
+    ends = [info["terminal_observation"] for info in infos]
+    return {name: np.stack([end[name] for end in ends]) for name in observation}

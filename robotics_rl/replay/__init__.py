@@ -1,0 +1,1 @@
+"""What happened, kept to learn from again: episodes, and goals put into them in hindsight."""
