@@ -53,7 +53,7 @@ class InputNormalizer(nn.Module):
         return (inputs - self.mean) / self.std if self.enabled else inputs
 
     def fold_into(self, policy: nn.Module) -> None:
-        """Make a Stable-Baselines3 policy take raw inputs, and give what it gave for scaled ones."""
+        """Make a Stable-Baselines3 policy give for raw inputs what it gave for scaled ones."""
         for network in policy.children():
             for body in network.children():
                 if isinstance(body, nn.Sequential):  # of an actor, or of one critic
