@@ -146,7 +146,7 @@ _EVALUATION_FLAGS = {
     "ckpt": "ckpt",
     "results_dir": "results_dir",
 }
-_SHARED = ("run_tag", "progress")  # training's, and evaluation's too
+_SHARED = ("run_tag", "progress", "engine")  # training's, and evaluation's too
 
 
 def parser(card: Card, story: str) -> cli.Parser:

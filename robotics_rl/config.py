@@ -312,6 +312,11 @@ class EvalSettings:
     )
     env: str | None = option(None, "environment id (default: the one trained on)")
     algo: str = option("auto", "algorithm of a checkpoint without metadata")
+    engine: str = option(
+        "fast",
+        "how episodes of a Fetch policy are played: fast (side by side) or sb3 (one by one)",
+        _one_of(*ENGINES),
+    )
     n_episodes: int = option(100, "episodes", _number_of_episodes)
     seed: int = option(0, "reset seed of the first episode; the next ones follow", _seed)
     seeds: str | None = option(None, "reset seeds instead, such as 0,1,2 or 0-99")

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from robotics_rl import artifacts, checkpoints, envs
+from robotics_rl import artifacts, checkpoints, config, envs
 from robotics_rl.config import EvalSettings
-from robotics_rl.devices import resolve_device
+from robotics_rl.devices import resolve_device, usable_cores
 from robotics_rl.envs import Env, MakeEnv
+from robotics_rl.episodes import BASELINES, Actor, one_by_one, side_by_side
 from robotics_rl.errors import UsageError
-from robotics_rl.playing import BASELINES, Actor, Subject, play
+from robotics_rl.playing import Subject, play
 from robotics_rl.schemas import Evaluation, Metadata
 from robotics_rl.video import Recorder, write_mp4
 
@@ -46,15 +47,21 @@ def evaluate(
     actor, subject = _actor(settings, env, device)
     outputs = _Outputs.of(settings, metadata, subject, env_id, chapter)
     recorder = Recorder(settings.n_video_episodes if settings.video else 0)
+    deterministic = settings.deterministic and settings.baseline != "random"
+    together = _side_by_side(settings, env_id, make_env)
+    if together:
+        episodes = side_by_side(actor, env_id, seeds, usable_cores())
+    else:
+        episodes = one_by_one(actor, env, seeds, deterministic=deterministic, recorder=recorder)
     result = play(
-        actor,
-        env,
-        seeds,
+        episodes,
+        len(seeds),
         subject,
-        deterministic=settings.deterministic and settings.baseline != "random",
+        env_id=env_id,
+        engine="fast" if together else "sb3",
+        deterministic=deterministic,
         device=device,
         show_progress=settings.progress,
-        recorder=recorder,
     )
     env.close()
     same = ("algo", "env_id", "checkpoint_sha256", "seeds", "deterministic")
@@ -68,6 +75,17 @@ def evaluate(
         write_mp4(outputs.video, recorder.frames)
         print(f"OK: wrote {outputs.video}")
     return result, outputs.result
+
+
+def _side_by_side(settings: EvalSettings, env_id: str, make_env: MakeEnv) -> bool:
+    """Whether many episodes can be played at once: Fetch, a policy without noise, no pictures."""
+    serves = config.engine_for(env_id) == "fast" and make_env is envs.make_env
+    return (
+        serves
+        and settings.engine == "fast"
+        and settings.deterministic
+        and not (settings.video or settings.baseline)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,59 +1,16 @@
-"""Play fixed episodes with a policy or a baseline, and measure them."""
+"""From played episodes to an evaluation: means, intervals, and everything needed to repeat it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from stable_baselines3.common.utils import set_random_seed
 
-from robotics_rl.envs import Env
 from robotics_rl.progress import Progress
 from robotics_rl.provenance import command_line, git_state, utc_now
 from robotics_rl.schemas import Aggregate, Episode, Evaluation
 from robotics_rl.statistics import wilson_interval
 from robotics_rl.versions import gather_versions
-from robotics_rl.video import Recorder
-
-Array = NDArray[np.floating[Any]]
-
-
-class Actor(Protocol):
-    """Whatever acts: a Stable-Baselines3 policy or a baseline."""
-
-    def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, Any]:
-        """Action for one observation; the second value is unused."""
-
-
-class DoNothing:
-    """The floor that every policy must beat: all-zero actions.
-
-    Some episodes start solved, so its success rate is not 0.
-    """
-
-    def __init__(self, env: Env) -> None:
-        self._action = np.zeros_like(env.action_space.sample())
-
-    def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, None]:
-        """The zero action."""
-        return self._action, None
-
-
-class Random:
-    """Uniformly random actions."""
-
-    def __init__(self, env: Env) -> None:
-        self._space = env.action_space
-
-    def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, None]:
-        """A sample of the action space, which each episode seeds."""
-        return self._space.sample(), None
-
-
-BASELINES: dict[str, Callable[[Env], Actor]] = {"do-nothing": DoNothing, "random": Random}
 
 
 @dataclass(frozen=True)
@@ -67,49 +24,47 @@ class Subject:
 
 
 def play(
-    actor: Actor,
-    env: Env,
-    seeds: Sequence[int],
+    episodes: Iterable[Episode],
+    n_episodes: int,
     subject: Subject,
     *,
+    env_id: str,
+    engine: str = "sb3",
     deterministic: bool = True,
     device: str = "cpu",
     show_progress: bool = True,
-    recorder: Recorder | None = None,
 ) -> Evaluation:
-    """Play one episode per reset seed.
+    """Have the episodes played, and put down what came of them.
 
     Args:
-        actor: who acts.
-        env: one environment with a time limit; the same seeds give the same start for everybody.
-        seeds: reset seeds, one per episode.
+        episodes: played as they are taken, as those of ``robotics_rl.episodes`` are.
+        n_episodes: how many there will be.
         subject: goes into the document.
-        deterministic: act without exploration noise.
+        env_id: Gymnasium id.
+        engine: what steps the environments, for the record.
+        deterministic: whether the policy acts without exploration noise, for the record.
         device: where the policy computes, for the record.
         show_progress: tell how far it is.
-        recorder: looks at the environment after reset and after every step.
 
     Returns:
         The document to write as JSON.
     """
     started = time.monotonic()
-    episodes: list[Episode] = []
-    with Progress(len(seeds), "episodes", enabled=show_progress) as progress:
-        for index, seed in enumerate(seeds):
-            set_random_seed(seed)  # the noise of a stochastic policy
-            env.action_space.seed(seed)
-            look = partial(recorder.look, env, index) if recorder else None
-            episodes.append(_play_episode(actor, env, seed, deterministic, look))
-            progress.update(index + 1)
+    played: list[Episode] = []
+    with Progress(n_episodes, "episodes", enabled=show_progress) as progress:
+        for episode in episodes:
+            played.append(episode)
+            progress.update(len(played))
     seconds = time.monotonic() - started
     return Evaluation(
         algo=subject.algo,
-        env_id=env.spec.id if env.spec else type(env.unwrapped).__name__,
+        env_id=env_id,
         checkpoint=subject.checkpoint,
         checkpoint_sha256=subject.checkpoint_sha256,
-        n_episodes=len(seeds),
-        seeds=list(seeds),
+        n_episodes=len(played),
+        seeds=[episode.seed for episode in played],
         deterministic=deterministic,
+        engine=engine,
         device=device,
         created_at=utc_now(),
         command=command_line(),
@@ -117,57 +72,10 @@ def play(
         versions=gather_versions(),
         training_seed=subject.training_seed,
         wall_seconds=round(seconds, 2),
-        steps_per_second=round(sum(episode.length for episode in episodes) / seconds, 1),
-        aggregate=aggregate(episodes),
-        per_episode=episodes,
+        steps_per_second=round(sum(episode.length for episode in played) / seconds, 1),
+        aggregate=aggregate(played),
+        per_episode=played,
     )
-
-
-def _play_episode(
-    actor: Actor, env: Env, seed: int, deterministic: bool, look: Callable[[], None] | None
-) -> Episode:
-    observation, _ = env.reset(seed=seed)
-    started_solved = _is_solved(env, observation)
-    if look:
-        look()
-    rewards: list[float] = []
-    actions: list[Array] = []
-    successes: list[bool | None] = []
-    over = False
-    while not over:
-        action, _ = actor.predict(observation, deterministic=deterministic)
-        observation, reward, terminated, truncated, info = env.step(action)
-        if look:
-            look()
-        rewards.append(float(reward))
-        actions.append(np.asarray(action, dtype=np.float64))
-        successes.append(bool(info["is_success"]) if "is_success" in info else None)
-        over = terminated or truncated
-    moves = np.diff(actions, axis=0)
-    return Episode(
-        seed=seed,
-        return_=sum(rewards),
-        length=len(rewards),
-        success=successes[-1],
-        success_any_step=None if successes[-1] is None else any(successes),
-        started_solved=started_solved,
-        final_distance=_distance(observation),
-        time_to_success=successes.index(True) + 1 if True in successes else None,
-        action_smoothness=float(np.sum(moves**2)),
-        action_max_abs=float(np.max(np.abs(actions))),
-    )
-
-
-def _distance(observation: Any) -> float | None:
-    if not isinstance(observation, dict):
-        return None
-    return float(np.linalg.norm(observation["achieved_goal"] - observation["desired_goal"]))
-
-
-def _is_solved(env: Env, observation: Any) -> bool | None:
-    threshold = getattr(env.unwrapped, "distance_threshold", None)
-    distance = _distance(observation)
-    return None if threshold is None or distance is None else distance < threshold
 
 
 def aggregate(episodes: Sequence[Episode]) -> Aggregate:

@@ -24,6 +24,8 @@ def check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
     """
     env = make_env(settings.env_id)
     env.close()
+    if config.engine_for(settings.env_id) == "sb3":
+        print("engine sb3: fast serves the Fetch tasks with state observations only")
     _check_spaces(settings, env)
     values = settings.hyperparameters
     if isinstance(values, config.PPO):

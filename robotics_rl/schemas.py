@@ -93,6 +93,7 @@ class Evaluation:
     n_episodes: int
     seeds: list[int]  # one reset seed per episode
     deterministic: bool
+    engine: str  # fast: episodes side by side, sb3: one by one
     device: str
     created_at: str
     command: list[str]

@@ -204,12 +204,12 @@ def random_episodes(flags: Anatomy) -> int:
 def threshold_table(flags: Anatomy) -> int:
     """How much success is a matter of its definition: other thresholds, the same episodes."""
     from robotics_rl import envs
-    from robotics_rl.playing import Random, Subject, play
+    from robotics_rl.episodes import Random, one_by_one
     from robotics_rl.statistics import wilson_interval
 
     seeds = EvalSettings(seed=flags.seed, n_episodes=flags.n_episodes).episode_seeds({})
     with closing(envs.make_env(flags.env_id)) as env:
-        episodes = play(Random(env), env, seeds, Subject(algo="random")).per_episode
+        episodes = list(one_by_one(Random(env), env, seeds))
     distances = [e.final_distance for e in episodes if e.final_distance is not None]
     print(f"random actions on {flags.env_id}, {len(distances)} episodes, at the last step")
     print("  threshold  success  95 % interval")

@@ -14,7 +14,8 @@ from support import Trained, edit_json, read_strict_json, succeed, tree
 
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.envs import make_env
-from robotics_rl.playing import Subject, play
+from robotics_rl.episodes import one_by_one
+from robotics_rl.playing import aggregate
 
 TOP_LEVEL = {
     "schema",
@@ -111,8 +112,7 @@ class ScriptedActor:
 
 
 def test_episode_measures_equal_a_computation_by_hand() -> None:
-    result = play(ScriptedActor(), Scripted(), [7], Subject("hand"), show_progress=False)
-    (episode,) = result.per_episode
+    (episode,) = one_by_one(ScriptedActor(), Scripted(), [7])
     assert episode.seed == 7
     assert episode.length == 4
     assert episode.return_ == pytest.approx(-1 - 0.5 + 0.25 - 2)
@@ -134,8 +134,7 @@ def test_success_rate_over_unsolved_starts_leaves_solved_starts_out() -> None:
             self.successes = (0.0, 0.0, 0.0, end)
             return super().reset(seed=seed)
 
-    result = play(ScriptedActor(), Mixed(), [0, 1, 2], Subject("hand"), show_progress=False)
-    mean = result.aggregate
+    mean = aggregate(list(one_by_one(ScriptedActor(), Mixed(), [0, 1, 2])))
     assert mean.success_rate == pytest.approx(2 / 3)
     assert mean.n_started_solved == 1
     assert mean.success_rate_unsolved_start == pytest.approx(1 / 2)

@@ -4,7 +4,6 @@ PPO is Stable-Baselines3's own, on the batched environments.
 """
 
 import dataclasses
-import os
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from robotics_rl import config
 from robotics_rl.config import TrainSettings
+from robotics_rl.devices import usable_cores
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.learners import sb3
@@ -34,13 +34,6 @@ def make_training_env(settings: TrainSettings, make_env: MakeEnv) -> FetchVecEnv
     if settings.algo in ALGORITHMS and cores > 1:
         cores -= 1  # the learner's
     return FetchVecEnv(settings.env_id, run.n_envs, run.seed, n_threads=min(cores, run.n_envs))
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_model(settings: TrainSettings, env: FetchVecEnv, device: str) -> BaseAlgorithm:

@@ -100,24 +100,31 @@ class Overlapped(OffPolicyAlgorithm):
         total_timesteps, watcher = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
+        if reset_num_timesteps:
+            self.replay_buffer.store.step = 0  # the environments began new episodes
         watcher.on_training_start(locals(), globals())
-        while self.num_timesteps < total_timesteps:
-            self._rollout(watcher, log_interval)
+        while self.num_timesteps < total_timesteps and self._rollout(watcher, log_interval):
+            pass
         watcher.on_training_end()
         return self
 
-    def _rollout(self, watcher: BaseCallback, log_interval: int) -> None:
-        """Collect as long as one training waits for, and train."""
+    def _rollout(self, watcher: BaseCallback, log_interval: int) -> bool:
+        """Collect as long as one training waits for, and train; False to stop."""
         watcher.on_rollout_start()
         for step in range(self.train_freq.frequency):  # type: ignore[union-attr]
             actions = self._act()
             self.env.step_async(actions)  # type: ignore[union-attr]
             if step == 0 and not self._synchronous:
                 self._train_if_due()
-            self._take(actions, watcher, log_interval)
+            finished = self._take(actions)
+            if not watcher.on_step():
+                return False
+            if finished:
+                self._count_episodes(log_interval)
         if self._synchronous:
             self._train_if_due()
         watcher.on_rollout_end()
+        return True
 
     def _train_if_due(self) -> None:
         if self.num_timesteps > self.learning_starts and self.replay_buffer.ready:
@@ -165,11 +172,10 @@ class Overlapped(OffPolicyAlgorithm):
         joined = np.concatenate([parts[name] for name in names], axis=1, dtype=np.float32)
         return self.normalizer(torch.from_numpy(joined).to(self.device))  # type: ignore[no-any-return]
 
-    def _take(self, actions: NDArray[np.float32], watcher: BaseCallback, log_interval: int) -> None:
-        """Wait for the environments, and store where the actions led."""
+    def _take(self, actions: NDArray[np.float32]) -> bool:
+        """Wait for the environments, and store where the actions led; True if episodes ended."""
         observation, _, dones, infos = self.env.step_wait()  # type: ignore[union-attr]
         self.num_timesteps += self.n_envs
-        watcher.on_step()
         self._update_info_buffer(infos, dones)
         assert isinstance(observation, dict)
         assert isinstance(self._last_obs, dict)
@@ -179,10 +185,14 @@ class Overlapped(OffPolicyAlgorithm):
         self._last_obs = observation
         if finished:
             self.normalizer.update(self.replay_buffer.newest_inputs())
-        for _ in range(int(dones.sum())):
-            self._episode_num += 1
-            if self._episode_num % log_interval == 0:
-                self.dump_logs()
+        return finished
+
+    def _count_episodes(self, log_interval: int) -> None:
+        """Count the episodes just finished, and log every ``log_interval`` of them."""
+        before = self._episode_num
+        self._episode_num += self.n_envs
+        if before // log_interval < self._episode_num // log_interval:
+            self.dump_logs()
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         modules, others = super()._get_torch_save_params()
