@@ -30,7 +30,7 @@ TINY_PPO = ["--algo", "ppo", "--env", "FetchReachDense-v4", *TINY]
 TINY_PPO += ["--n-steps", "32", "--batch-size", "32", "--n-epochs", "2", "--total-steps", "64"]
 TINY_OFF_POLICY = [*TINY, "--batch-size", "16", "--buffer-size", "2000", "--learning-starts", "100"]
 TINY_SAC_HER = ["--algo", "sac", "--her", "--env", "FetchPush-v4", *TINY_OFF_POLICY]
-TINY_SAC_HER += ["--total-steps", "150"]
+TINY_SAC_HER += ["--total-steps", "150", "--recipe", "book"]
 
 PPO_NAME = "ppo_FetchReachDense-v4_seed0"
 SAC_HER_NAME = "sac_her_FetchPush-v4_seed0"

@@ -310,7 +310,7 @@ def test_largest_buffer_named_in_the_refusal_is_accepted(workdir: Path) -> None:
     refused = run_script("train.py", *SAC.split(), "--buffer-size", str(10**12))
     fits = re.search(r"needs ([\d.]+) GiB .* --buffer-size (\d+)", refused.err)
     assert fits is not None, refused.err
-    assert float(fits[1]) > 100_000
+    assert float(fits[1]) > 50_000
     assert 1_000_000 < int(fits[2]) < 10**12
     # A negative count is looked at earlier, memory later: past the check comes the folder's.
     accepted = run_script(

@@ -33,6 +33,9 @@ def test_a_flag_of_another_algorithm_is_refused_instead_of_ignored():
         resolve("sac", "FetchPush-v4", {"clip_range": 0.1})
 
 
+_PARTS = (*config.ALGORITHMS.values(), config.SelectiveHER, config.Fast, config.Run)
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -42,7 +45,9 @@ def test_a_flag_of_another_algorithm_is_refused_instead_of_ignored():
 )
 def test_the_prefixed_flags_of_her_are_aliases(flags):
     settings = parse_train(["--algo", "sac", "--env", "FetchPush-v4", "--her", *flags])
-    assert settings.her == config.HER(n_sampled_goal=8, goal_selection_strategy="final")
+    assert settings.her is not None
+    assert settings.her.n_sampled_goal == 8
+    assert settings.her.goal_selection_strategy == "final"
 
 
 def test_net_arch_reads_layer_sizes():
@@ -52,12 +57,12 @@ def test_net_arch_reads_layer_sizes():
 
 def test_every_setting_stands_in_the_printed_defaults():
     table = defaults_table()
-    for row in config.option_rows(*config.ALGORITHMS.values(), config.HER, config.Run):
+    for row in config.option_rows(*_PARTS):
         assert f"\n{row.name} " in table
 
 
 def test_every_flag_has_a_help_text():
-    for row in config.option_rows(*config.ALGORITHMS.values(), config.HER, config.Run):
+    for row in config.option_rows(*_PARTS):
         assert row.metadata["help"]
 
 
@@ -83,3 +88,63 @@ def test_more_seeds_than_episodes_are_cut():
     settings = EvalSettings(seeds="0-9", n_episodes=3)
     assert settings.episode_seeds({"seeds": "0-9", "n_episodes": 3}) == [0, 1, 2]
     assert len(settings.episode_seeds({"seeds": "0-9"})) == 10
+
+
+def test_engine_fast_serves_the_eight_fetch_tasks_and_sb3_the_rest():
+    from robotics_rl import envs
+
+    assert [name for name in envs.fetch_ids() if config.engine_for(name) == "fast"] == (
+        envs.fetch_ids()
+    )
+    assert len(envs.fetch_ids()) == 8
+    for name in ("CartPole-v1", "FetchPush-v3", "FetchPushDense-v1", "HandReach-v3"):
+        assert config.engine_for(name) == "sb3"
+
+
+@pytest.mark.parametrize(
+    ("algo", "env_id", "her", "given", "recipe"),
+    [
+        ("sac", "FetchPush-v4", True, {}, "fast"),
+        ("sac", "FetchPush-v4", True, {"engine": "sb3"}, "book"),
+        ("sac", "FetchPush-v4", True, {"recipe": "book"}, "book"),
+        ("sac", "FetchPush-v4", False, {}, "book"),
+        ("sac", "FetchPushDense-v4", True, {}, "book"),
+        ("td3", "FetchPush-v4", True, {}, "book"),
+        ("ppo", "FetchReach-v4", False, {}, "book"),
+    ],
+)
+def test_recipe_fast_is_for_sparse_fetch_with_sac_and_her(algo, env_id, her, given, recipe):
+    settings = config.resolve(algo, env_id, given, her=her)
+    assert settings.run.recipe == recipe
+    expected = config.RECIPES[recipe].get("learning_rate", config.ALGORITHMS[algo].learning_rate)
+    assert settings.hyperparameters.learning_rate == expected
+
+
+def test_flag_wins_over_recipe_and_recipe_over_default():
+    settings = config.resolve(
+        "sac", "FetchPush-v4", {"n_envs": 4, "trivial_goal_keep": 1.0}, her=True
+    )
+    assert settings.run.n_envs == 4
+    assert settings.her.trivial_goal_keep == 1.0
+    assert settings.hyperparameters.net_arch == config.RECIPES["fast"]["net_arch"]
+    assert settings.hyperparameters.batch_size == config.SAC.batch_size
+
+
+def test_every_value_of_a_recipe_is_a_setting():
+    names = {row.name for row in config.option_rows(config.SAC, *_PARTS)}
+    for recipe in config.RECIPES.values():
+        assert recipe.keys() <= names
+
+
+def test_book_recipe_on_the_fast_engine_adds_nothing_to_the_book():
+    fast = config.resolve("sac", "FetchPush-v4", {"recipe": "book"}, her=True)
+    sb3 = config.resolve("sac", "FetchPush-v4", {"engine": "sb3"}, her=True)
+    extra = fast.flat_hyperparameters().keys() - sb3.flat_hyperparameters().keys()
+    assert {name: fast.flat_hyperparameters()[name] for name in extra} == {
+        "trivial_goal_keep": 1.0,
+        "normalize_observations": False,
+        "random_action_prob": 0.0,
+        "deterministic_engine": False,
+        "bf16": False,
+    }
+    assert sb3.flat_hyperparameters().items() <= fast.flat_hyperparameters().items()

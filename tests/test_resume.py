@@ -34,6 +34,7 @@ from support import (
 
 from robotics_rl import cli, envs, training_state
 from robotics_rl.curves import read_curves
+from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.envs.vector import ResumableVecEnv, make_vec_env
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.training import train
@@ -65,11 +66,14 @@ class Run(NamedTuple):
         return Path("checkpoints", f"{self.name}.resume", "state.pt")
 
 
+_PPO_CURVES = Path("runs/ppo/FetchPush-v4/seed0/curves.csv")
+_SAC_HER_CURVES = Path("runs/sac_her/FetchPush-v4/seed0/curves.csv")
+ON_SB3 = ["--engine", "sb3"]
 RUNS = {
-    "ppo": Run(PPO, "ppo_FetchPush-v4_seed0", Path("runs/ppo/FetchPush-v4/seed0/curves.csv")),
-    "sac_her": Run(
-        SAC_HER, "sac_her_FetchPush-v4_seed0", Path("runs/sac_her/FetchPush-v4/seed0/curves.csv")
-    ),
+    "ppo": Run(PPO, "ppo_FetchPush-v4_seed0", _PPO_CURVES),
+    "ppo sb3": Run([*PPO, *ON_SB3], "ppo_FetchPush-v4_seed0", _PPO_CURVES),
+    "sac_her": Run(SAC_HER, "sac_her_FetchPush-v4_seed0", _SAC_HER_CURVES),
+    "sac_her sb3": Run([*SAC_HER, *ON_SB3], "sac_her_FetchPush-v4_seed0", _SAC_HER_CURVES),
 }
 
 
@@ -120,7 +124,9 @@ def _assert_finished_like(run: Run, whole: Path) -> None:
         ("ppo", signal.SIGINT, 130),
         ("sac_her", signal.SIGTERM, 143),
         pytest.param("ppo", signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param("ppo sb3", signal.SIGTERM, 143, marks=pytest.mark.slow),
         pytest.param("sac_her", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("sac_her sb3", signal.SIGINT, 130, marks=pytest.mark.slow),
     ],
 )
 def test_run_stopped_by_a_signal_resumes_to_bit_identical_weights(
@@ -157,39 +163,67 @@ def _stopping(env_id: str, **kwargs: Any) -> envs.Env:
     return Stopping(envs.make_env(env_id, **kwargs))
 
 
+def _stop(arguments: list[str], env_steps: int) -> None:
+    """Train and be asked to stop at one step: on the engine fast while all environments step."""
+    settings = cli.parse_train(arguments)
+    if settings.run.engine == "sb3":
+        Stopping.remaining = env_steps
+        with pytest.raises(Interrupted):
+            train(settings, _stopping)
+        Stopping.remaining = 0
+        return
+    steps = iter(range(-(-env_steps // settings.run.n_envs), 0, -1))
+
+    def step_async(venv: FetchVecEnv, actions: Any) -> None:
+        original(venv, actions)
+        if next(steps, None) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    original = FetchVecEnv.step_async
+    with (
+        pytest.raises(Interrupted),
+        mock.patch.object(FetchVecEnv, "step_async", step_async),
+    ):
+        train(settings)
+
+
 SHORT = {
     "ppo": [*PPO, "--total-steps", "320"],
     "sac_her": [*SAC_HER, "--total-steps", "300"],
     "td3": [*TD3, "--total-steps", "200"],
-    "full replay": [*TD3, "--total-steps", "400", "--buffer-size", "150"],
+    "full replay": [*TD3, "--total-steps", "700", "--buffer-size", "250", "--her"],
     "ddpg": [*TD3, "--algo", "ddpg", "--total-steps", "200"],
 }
+for _name in ("ppo", "sac_her", "td3", "full replay"):
+    SHORT[f"{_name} sb3"] = [*SHORT[_name], *ON_SB3]
 
 
 @pytest.mark.parametrize(
     ("name", "steps"),
     [
-        pytest.param("ppo", [5], id="ppo-first rollout"),
         pytest.param("ppo", [130, 70], id="ppo-twice"),
+        pytest.param("ppo sb3", [5], id="ppo sb3-first rollout"),
+        pytest.param("ppo sb3", [130, 70], id="ppo sb3-twice"),
         pytest.param("sac_her", [1], id="sac_her-first step"),
         pytest.param("sac_her", [60], id="sac_her-before learning starts"),
         pytest.param("sac_her", [100], id="sac_her-end of the first episodes"),
         pytest.param("sac_her", [131, 100, 20], id="sac_her-three times"),
+        pytest.param("sac_her sb3", [1], id="sac_her sb3-first step"),
+        pytest.param("sac_her sb3", [131, 100, 20], id="sac_her sb3-three times"),
         pytest.param("td3", [121], id="td3"),
+        pytest.param("td3 sb3", [121], id="td3 sb3"),
         pytest.param("ddpg", [121], id="ddpg"),
-        pytest.param("full replay", [350], id="td3-replay wrapped around"),
+        pytest.param("full replay", [650], id="replay wrapped around"),
+        pytest.param("full replay sb3", [650], id="sb3-replay wrapped around"),
     ],
 )
 def test_run_stopped_at_any_step_resumes_to_bit_identical_weights(
     workdir: Path, name: str, steps: list[int]
 ) -> None:
     for index, count in enumerate(steps):
-        Stopping.remaining = count
         again = ["--resume"] if index else []
-        with pytest.raises(Interrupted):
-            train(cli.parse_train([*SHORT[name], "--out", "stopped.zip", *again]), _stopping)
-    Stopping.remaining = 0
-    train(cli.parse_train([*SHORT[name], "--out", "stopped.zip", "--resume"]), _stopping)
+        _stop([*SHORT[name], "--out", "stopped.zip", *again], count)
+    succeed("train.py", *SHORT[name], "--out", "stopped.zip", "--resume")
     succeed("train.py", *SHORT[name], "--out", "whole.zip")
     assert_equal_weights(Path("stopped.zip"), Path("whole.zip"))
 
@@ -238,9 +272,7 @@ def _steps_saved(state: Path) -> int:
 
 def test_resumed_run_reports_the_time_of_the_whole_run(workdir: Path) -> None:
     arguments = [*SHORT["ppo"], "--out", "policy.zip"]
-    Stopping.remaining = 200
-    with pytest.raises(Interrupted):
-        train(cli.parse_train(arguments), _stopping)
+    _stop(arguments, 200)
     state = Path("policy.resume/state.pt")
     stored = torch.load(state, weights_only=True)
     earlier = stored["wall_seconds"]
@@ -283,9 +315,7 @@ def test_state_that_fails_to_be_written_leaves_the_one_before(workdir: Path) -> 
 
 
 def test_fresh_run_moves_the_unfinished_one_aside(workdir: Path) -> None:
-    Stopping.remaining = 200
-    with pytest.raises(Interrupted):
-        train(cli.parse_train(SHORT["ppo"]), _stopping)
+    _stop(SHORT["ppo"], 200)
     saved = RUNS["ppo"].state.read_bytes()
     outcome = succeed("train.py", *SHORT["ppo"])
     assert "the unfinished run found here went to" in outcome.out
@@ -294,9 +324,7 @@ def test_fresh_run_moves_the_unfinished_one_aside(workdir: Path) -> None:
 
 
 def test_resuming_with_other_settings_is_refused_and_costs_nothing(workdir: Path) -> None:
-    Stopping.remaining = 200
-    with pytest.raises(Interrupted):
-        train(cli.parse_train(SHORT["ppo"]), _stopping)
+    _stop(SHORT["ppo"], 200)
     saved = RUNS["ppo"].state.read_bytes()
     refused = run_script("train.py", *SHORT["ppo"], "--gamma", "0.9", "--resume")
     assert refused.code == 2
@@ -393,9 +421,7 @@ def _towards_the_object(observations: Any, rng: np.random.Generator) -> Any:
 def test_environment_without_a_snapshot_starts_new_episodes_and_says_so(workdir: Path) -> None:
     arguments = ["--algo", "ppo", "--env", "Pendulum-v1", *TINY, "--n-steps", "32"]
     arguments += ["--batch-size", "32", "--total-steps", "256"]
-    Stopping.remaining = 150
-    with pytest.raises(Interrupted):
-        train(cli.parse_train(arguments), _stopping)
+    _stop(arguments, 150)
     outcome = succeed("train.py", *arguments, "--resume")
     assert "WARN: the state of Pendulum-v1 cannot be saved: new episodes begin" in outcome.out
     document = read_strict_json(Path("checkpoints/ppo_Pendulum-v1_seed0.meta.json"))

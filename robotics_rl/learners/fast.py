@@ -12,7 +12,7 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from robotics_rl import config
+from robotics_rl import config, envs
 from robotics_rl.config import TrainSettings
 from robotics_rl.devices import usable_cores
 from robotics_rl.envs import Env, MakeEnv
@@ -28,7 +28,8 @@ ALGORITHMS: dict[str, type[Overlapped]] = {"sac": LeanSAC, "td3": LeanTD3, "ddpg
 
 
 def make_training_env(settings: TrainSettings, make_env: MakeEnv) -> FetchVecEnv:
-    """The environments of a training; ``make_env`` is of no use, they are stepped together."""
+    """The environments of a training; they share one model, so nobody else can build them."""
+    assert make_env is envs.make_env, "the engine fast builds its own environments"
     run = settings.run
     cores = usable_cores()
     if settings.algo in ALGORITHMS and cores > 1:

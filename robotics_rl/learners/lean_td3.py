@@ -29,20 +29,19 @@ class LeanTD3(Overlapped, TD3):
         self._flat_critic = flat_adam(self.critic, learning_rate)
         self._flat_actor_target = FlatParameters(self.actor_target.parameters())
         self._flat_critic_target = FlatParameters(self.critic_target.parameters())
-        self._actor, self._actor_target = map(linear_layers, (self.actor.mu, self.actor_target.mu))
+        self._actor, self._actor_target = (
+            linear_layers(actor.mu[:-1])
+            for actor in (self.actor, self.actor_target)  # less tanh
+        )
         self._critics = [linear_layers(critic) for critic in self.critic.q_networks]
         self._fixed_first_critic = without_gradients(self._critics[0])
         self._critic_targets = [linear_layers(part) for part in self.critic_target.q_networks]
 
     def explore(self, inputs: Tensor) -> Tensor:
         """The policy's actions with Gaussian noise, within bounds."""
-        actions = torch.tanh(forward(self._actor, inputs).float())
-        return (actions + self.exploration_noise * torch.randn_like(actions)).clamp(-1, 1)
-
-    @property
-    def exploration_noise(self) -> float:
-        """Standard deviation of the noise, the same for every action."""
-        return float(self.action_noise._sigma[0])  # type: ignore[union-attr]
+        assert self.action_noise is not None
+        noise = torch.as_tensor(self.action_noise(), dtype=torch.float32, device=self.device)
+        return (torch.tanh(forward(self._actor, inputs).float()) + noise).clamp(-1, 1)
 
     def update(self, batch: Transitions) -> None:
         """One step of the critics, and every ``policy_delay`` steps of everything else."""

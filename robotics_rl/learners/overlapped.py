@@ -111,24 +111,25 @@ class Overlapped(OffPolicyAlgorithm):
     def _rollout(self, watcher: BaseCallback, log_interval: int) -> bool:
         """Collect as long as one training waits for, and train; False to stop."""
         watcher.on_rollout_start()
-        for step in range(self.train_freq.frequency):  # type: ignore[union-attr]
+        n_steps = self.train_freq.frequency  # type: ignore[union-attr]
+        per_rollout = n_steps * self.n_envs
+        for step in range(n_steps):
             actions = self._act()
             self.env.step_async(actions)  # type: ignore[union-attr]
             if step == 0 and not self._synchronous:
-                self._train_if_due()
+                self._train_if_due(self.num_timesteps + per_rollout, per_rollout)
             finished = self._take(actions)
             if not watcher.on_step():
                 return False
             if finished:
                 self._count_episodes(log_interval)
         if self._synchronous:
-            self._train_if_due()
+            self._train_if_due(self.num_timesteps, per_rollout)
         watcher.on_rollout_end()
         return True
 
-    def _train_if_due(self) -> None:
-        if self.num_timesteps > self.learning_starts and self.replay_buffer.ready:
-            per_rollout = self.train_freq.frequency * self.n_envs  # type: ignore[union-attr]
+    def _train_if_due(self, timesteps: int, per_rollout: int) -> None:
+        if timesteps > self.learning_starts and self.replay_buffer.ready:
             self.train(self.gradient_steps if self.gradient_steps >= 0 else per_rollout)
 
     def train(self, gradient_steps: int, batch_size: int = 0) -> None:
