@@ -193,6 +193,53 @@ class Benchmark:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Examination:
+    """One look at a policy while it is trained, on fixed episodes."""
+
+    env_steps: int
+    gradient_steps: int
+    train_seconds: float  # examinations left out
+    success_rate: float
+    success_rate_ci95: tuple[float, float]
+    goal_moved_rate: float | None  # share of recent training episodes whose achieved goal moved
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolvingRun:
+    """One training until its task was solved or given up."""
+
+    name: str  # what distinguishes it, e.g. "fast" or "no normalisation"
+    algo: str
+    env_id: str
+    seed: int
+    engine: str
+    recipe: str
+    hyperparameters: dict[str, Any]
+    target: float  # success rate to reach in two successive examinations
+    total_steps: int  # where it is given up
+    solved_env_steps: int | None  # at the first of the two; None if given up
+    solved_seconds: float | None
+    examinations: list[Examination]
+    confirmed_success_rate: float  # of the last policy, on other episodes
+    confirmed_success_rate_ci95: tuple[float, float]
+    created_at: str
+    git: dict[str, Any]
+    device_name: str
+    platform: str
+    cpu_cores: int | None
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolvingRuns:
+    """Trainings timed until their task was solved."""
+
+    schema: ClassVar[str] = "solving/1"
+    name: str
+    runs: list[dict[str, Any]]  # each a ``SolvingRun``
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvDescription:
     """What ``ch01_env_anatomy.py describe`` finds."""
 

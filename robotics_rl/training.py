@@ -60,6 +60,20 @@ def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadat
     return metadata
 
 
+def build(settings: TrainSettings, device: str, make_env: MakeEnv = envs.make_env) -> BaseAlgorithm:
+    """A model with fresh weights and the environments that it will step, everything seeded.
+
+    Seeds the global random streams, and on a CPU leaves torch one thread.
+    """
+    run, engine = settings.run, ENGINES[settings.run.engine]
+    set_random_seed(run.seed, using_cuda=device.startswith("cuda"))
+    if device == "cpu":
+        # Networks this small gain little from a second thread, and it waits for a core to be free:
+        # beside another program training would be slower many times over.
+        torch.set_num_threads(1)
+    return engine.make_model(settings, engine.make_env(settings, make_env), device)
+
+
 @dataclass
 class _Session:
     """One process's share of a training."""
@@ -98,13 +112,7 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
     """Build everything, afresh or as a saved state left it."""
     state = _saved_state(settings, paths)
     run, engine = settings.run, ENGINES[settings.run.engine]
-    set_random_seed(run.seed, using_cuda=device.startswith("cuda"))
-    if device == "cpu":
-        # Networks this small gain little from a second thread, and it waits for a core to be free:
-        # beside another program training would be slower many times over.
-        torch.set_num_threads(1)
-    env = engine.make_env(settings, make_env)
-    model = engine.make_model(settings, env, device)
+    model = build(settings, device, make_env)
     if state is None:
         _move_old_curves(paths)
     seconds = state["wall_seconds"] if state else 0.0
@@ -122,7 +130,7 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
         print(f"resuming at {done:,} of {run.total_steps:,} steps")
         if not exact:
             print(f"WARN: the state of {settings.env_id} cannot be saved: new episodes begin")
-    return _Session(settings, paths, engine, model, env, state is not None, seconds)
+    return _Session(settings, paths, engine, model, model.env, state is not None, seconds)
 
 
 def _saved_state(settings: TrainSettings, paths: RunPaths) -> dict[str, Any] | None:

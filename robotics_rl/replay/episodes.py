@@ -31,7 +31,7 @@ class Shape:
 
 
 class EpisodeStore:
-    """The newest ``capacity`` transitions, in blocks of ``n_envs`` episodes.
+    """The newest ``capacity`` transitions, in at least two blocks of ``n_envs`` episodes.
 
     Observations and actions are float32, as networks take them. Goals keep the environment's
     float64: rewards computed from them are then its own, bit for bit, at the threshold too.

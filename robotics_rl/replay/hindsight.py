@@ -109,7 +109,7 @@ class HindsightReplay:
         """Random steps of finished episodes with goals chosen in hindsight.
 
         Of pairs whose goal is achieved already, ``trivial_goal_keep`` stay; others are drawn for
-        the rest. Where nothing else is to be found, trivial goals fill the batch.
+        the rest. Where too few are found in many draws, trivial goals fill the batch.
         """
         assert self.hindsight is not None
         keep = self.hindsight.trivial_goal_keep
@@ -126,7 +126,7 @@ class HindsightReplay:
             if missing == 0:
                 break
         else:
-            kept.append(_some(drawn, np.arange(missing)))
+            kept.append(self.relabel(*self._draw_steps(missing)))
         return Draw(
             *(
                 np.concatenate([getattr(draw, name) for draw in kept])
