@@ -1,4 +1,4 @@
-"""Write the result tables of README.md and results/README.md from the JSON documents on disk.
+"""Write the result tables of the README files from the JSON documents on disk.
 
 `--check` writes nothing and exits 1 where a committed table does not match the JSON.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import benchmark_tables
 import ch00_proof_of_life
 import ch01_env_anatomy
 import ch02_ppo_dense_reach
@@ -26,7 +27,7 @@ BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Write both pages, or check them."""
+    """Write the pages, or check them."""
     parser = cli.Parser(prog="scripts/report.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare, exit 1 if they differ")
     if parser.parse_args(argv).check:
@@ -42,12 +43,25 @@ def main(argv: Sequence[str]) -> int:
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """The two pages as they should read."""
-    readme = Path("README.md")
-    text = readme.read_text(encoding="utf-8")
-    [block] = re.findall(BLOCK.format(".*?"), text, re.DOTALL)
-    yield readme, text.replace(block, BLOCK.format(headline_table() + "\n"))
+    """The pages as they should read."""
+    yield _with_block(Path("README.md"), headline_table())
+    yield _with_block(Path("benchmarks", "README.md"), benchmark_sections())
     yield Path("results", "README.md"), results_page()
+
+
+def _with_block(page: Path, made: str) -> tuple[Path, str]:
+    """A page whose made part is replaced."""
+    text = page.read_text(encoding="utf-8")
+    [block] = re.findall(BLOCK.format(".*?"), text, re.DOTALL)
+    return page, text.replace(block, BLOCK.format(made + "\n"))
+
+
+def benchmark_sections() -> str:
+    """One table per benchmark that was run."""
+    parts = []
+    for script, story, rows in benchmark_tables.tables():
+        parts += [f"## [{script}.py]({script}.py)", f"{story}.", _markdown(rows)]
+    return "\n\n".join(parts)
 
 
 def headline_table() -> str:

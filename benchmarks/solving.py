@@ -1,0 +1,208 @@
+"""Training until a task is solved, examined on the way.
+
+Solved means: two examinations in a row reach the target on 100 fixed episodes; the first of them
+is the time that counts. The last policy is then confirmed on 100 other episodes. Examinations are
+no training time. What is in the JSON already is not run again.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from robotics_rl import artifacts, cli, config, envs
+from robotics_rl.config import TrainSettings
+from robotics_rl.devices import device_name, usable_cores
+from robotics_rl.episodes import side_by_side
+from robotics_rl.learners import ENGINES
+from robotics_rl.progress import Progress
+from robotics_rl.provenance import git_state, machine, utc_now
+from robotics_rl.replay.hindsight import HindsightReplay
+from robotics_rl.schemas import Examination, SolvingRun, SolvingRuns
+from robotics_rl.statistics import wilson_interval
+from robotics_rl.training import build
+from robotics_rl.versions import gather_versions
+
+EXAMINED = range(100)  # reset seeds; training never sees them
+CONFIRMED = range(1_000, 1_100)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training to time."""
+
+    name: str  # what distinguishes it, e.g. "no normalisation"
+    env_id: str
+    total_steps: int  # where it is given up
+    every: int  # environment steps between two examinations
+    target: float = 0.95
+    seeds: Sequence[int] = range(5)
+    given: Mapping[str, Any] = field(default_factory=dict)  # flags
+
+    def settings(self, seed: int) -> TrainSettings:
+        """Everything resolved."""
+        given = {**self.given, "total_steps": self.total_steps, "seed": seed}
+        return config.resolve("sac", self.env_id, given, her=True)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A benchmark made of tasks."""
+
+    script: str
+    story: str
+    name: str
+    tasks: Sequence[Task]
+
+    @property
+    def output(self) -> Path:
+        """The JSON."""
+        return Path("results", "benchmarks", f"{self.script}.json")
+
+    def main(self, argv: Sequence[str]) -> int:
+        """Carry out every task and seed that is missing; write after each."""
+        parser = cli.Parser(prog=f"benchmarks/{self.script}.py", description=self.story)
+        parser.add_argument("--seeds", help="only these training seeds")
+        parser.add_argument("--only", default="", help="only tasks with this name or environment")
+        flags = parser.parse_args(argv)
+        chosen = config.parse_seeds(flags.seeds) if flags.seeds else None
+        for task in self.tasks:
+            if flags.only not in ("", task.name, task.env_id):
+                continue
+            for seed in task.seeds if chosen is None else chosen:
+                self._carry_out(task, seed)
+        print(f"OK: {self.output}")
+        return 0
+
+    def _carry_out(self, task: Task, seed: int) -> None:
+        runs = read_runs(self.output)
+        place = (task.name, task.env_id, seed)
+        settings = task.settings(seed)
+        for run in runs:
+            if _place(run) == place and run["hyperparameters"] == settings.flat_hyperparameters():
+                print(f"done before: {describe(run)}")
+                return
+        kept = [run for run in runs if _place(run) != place]
+        new = asdict(solve(task, settings))
+        document = SolvingRuns(name=self.name, runs=sorted([*kept, new], key=_place))
+        artifacts.write_json(self.output, document)
+        print(describe(new))
+
+
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """The runs in a JSON of this kind."""
+    return list(artifacts.read_json(path)["runs"]) if path.exists() else []
+
+
+def _place(run: Mapping[str, Any]) -> tuple[str, str, int]:
+    return run["name"], run["env_id"], run["seed"]
+
+
+def describe(run: Mapping[str, Any]) -> str:
+    """One line."""
+    end = run["examinations"][-1]
+    outcome = f"not solved in {end['env_steps']:,} steps, {end['train_seconds']:.0f} s"
+    if run["solved_env_steps"] is not None:
+        outcome = f"solved at {run['solved_env_steps']:,} steps, {run['solved_seconds']:.1f} s"
+    return (
+        f"{run['name']}, {run['env_id']}, seed {run['seed']}: {outcome}; "
+        f"{run['confirmed_success_rate']:.2f} on other episodes"
+    )
+
+
+def solve(task: Task, settings: TrainSettings) -> SolvingRun:
+    """Train until solved or given up."""
+    model = build(settings, "cpu", envs.make_env)
+    with Progress(task.total_steps, "steps") as progress:
+        examiner = _Examiner(task, settings, progress)
+        model.learn(task.total_steps, callback=examiner)
+        confirmed = examiner.success_rate(CONFIRMED)
+    assert model.env is not None
+    model.env.close()
+    solved = examiner.solved
+    return SolvingRun(
+        name=task.name,
+        algo=settings.algo,
+        env_id=task.env_id,
+        seed=settings.run.seed,
+        engine=settings.run.engine,
+        recipe=settings.run.recipe,
+        hyperparameters=settings.flat_hyperparameters(),
+        target=task.target,
+        total_steps=task.total_steps,
+        solved_env_steps=solved.env_steps if solved else None,
+        solved_seconds=solved.train_seconds if solved else None,
+        examinations=examiner.examinations,
+        confirmed_success_rate=confirmed,
+        confirmed_success_rate_ci95=_interval(confirmed, len(CONFIRMED)),
+        created_at=utc_now(),
+        git=git_state(),
+        device_name=device_name("cpu"),
+        versions=gather_versions(),
+        **machine(),
+    )
+
+
+class _Examiner(BaseCallback):
+    """Examines the policy now and then, between two rollouts, and stops when it has passed."""
+
+    def __init__(self, task: Task, settings: TrainSettings, progress: Progress) -> None:
+        super().__init__()
+        self._task, self._settings, self._progress = task, settings, progress
+        self._started, self._paused = time.monotonic(), 0.0
+        self.examinations: list[Examination] = []
+
+    @property
+    def solved(self) -> Examination | None:
+        """The first of two passed examinations in a row."""
+        for earlier, later in zip(self.examinations, self.examinations[1:], strict=False):
+            if min(earlier.success_rate, later.success_rate) >= self._task.target:
+                return earlier
+        return None
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= (len(self.examinations) + 1) * self._task.every:
+            self._examine()
+
+    def _on_training_end(self) -> None:
+        if self.solved is None and self.num_timesteps > self.examinations[-1].env_steps:
+            self._examine()
+
+    def _on_step(self) -> bool:
+        note = f"success {self.examinations[-1].success_rate:.2f}" if self.examinations else ""
+        self._progress.update(self.num_timesteps, note)
+        return self.solved is None
+
+    def _examine(self) -> None:
+        train_seconds = time.monotonic() - self._started - self._paused
+        rate = self.success_rate(EXAMINED)
+        replay: Any = getattr(self.model, "replay_buffer", None)
+        moved = replay.moved_rate(100, 0.02) if isinstance(replay, HindsightReplay) else None
+        self.examinations.append(
+            Examination(
+                env_steps=self.num_timesteps,
+                gradient_steps=_engine(self._settings).gradient_steps(self.model),
+                train_seconds=round(train_seconds, 2),
+                success_rate=rate,
+                success_rate_ci95=_interval(rate, len(EXAMINED)),
+                goal_moved_rate=moved,
+            )
+        )
+        self._paused += time.monotonic() - self._started - self._paused - train_seconds
+
+    def success_rate(self, seeds: Sequence[int]) -> float:
+        """Share of these episodes that end in success."""
+        policy = _engine(self._settings).export(self._settings, self.model).policy
+        episodes = side_by_side(policy, self._task.env_id, seeds, usable_cores())
+        return sum(bool(episode.success) for episode in episodes) / len(seeds)
+
+
+def _engine(settings: TrainSettings) -> Any:
+    return ENGINES[settings.run.engine]
+
+
+def _interval(rate: float, n_episodes: int) -> tuple[float, float]:
+    return wilson_interval(round(rate * n_episodes), n_episodes)

@@ -1,0 +1,26 @@
+"""How long it takes, in seconds and in environment steps, until Fetch tasks are solved."""
+
+from solving import Task, Trial
+
+from robotics_rl import cli
+
+ON_SB3 = {"engine": "sb3", "recipe": "book"}
+# What the book sets for HER on these tasks where its recipe leaves a default.
+BOOK = {"recipe": "book", "ent_coef": 0.05, "gamma": 0.95, "learning_starts": 1_000}
+
+TRIAL = Trial(
+    script="time_to_success",
+    story=__doc__,
+    name="training time until a task is solved",
+    tasks=(
+        Task("fast", "FetchReach-v4", 20_000, every=800, target=0.97),
+        Task("fast", "FetchPush-v4", 300_000, every=10_000),
+        Task("book", "FetchReach-v4", 60_000, every=2_000, target=0.97, given=BOOK),
+        Task("book on sb3", "FetchReach-v4", 60_000, 2_000, 0.97, range(3), BOOK | ON_SB3),
+        Task("fast", "FetchPickAndPlace-v4", 1_000_000, every=25_000, seeds=range(3)),
+        Task("book", "FetchPush-v4", 500_000, every=50_000, seeds=range(1), given=BOOK),
+    ),
+)
+
+if __name__ == "__main__":
+    cli.run(TRIAL.main)

@@ -1,0 +1,212 @@
+"""What the benchmarks count, and that nothing measured is measured again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from support import ROOT, read_strict_json
+
+from robotics_rl import config
+from robotics_rl.schemas import Examination, SolvingRun
+
+
+@pytest.fixture(autouse=True)
+def benchmarks_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+def _tiny(**changes: Any) -> Any:
+    from solving import Task
+
+    given = {"n_envs": 2, "net_arch": (16,), "batch_size": 16, "learning_starts": 100}
+    values = {"name": "tiny", "env_id": "FetchReach-v4", "total_steps": 300, "every": 120}
+    return Task(**{**values, "seeds": range(1), "given": given, **changes})
+
+
+def _examiner(task: Any, rates: list[float]) -> Any:
+    from solving import _Examiner
+
+    examiner = _Examiner(task, task.settings(0), mock.Mock())
+    examiner.examinations = [
+        Examination(
+            env_steps=1_000 * index,
+            gradient_steps=0,
+            train_seconds=float(index),
+            success_rate=rate,
+            success_rate_ci95=(0.0, 1.0),
+            goal_moved_rate=None,
+        )
+        for index, rate in enumerate(rates, 1)
+    ]
+    return examiner
+
+
+@pytest.mark.parametrize(
+    ("rates", "solved_at"),
+    [
+        ([0.5, 0.95, 0.96], 2_000),  # the first of the two counts
+        ([0.95, 0.94, 0.99], None),  # one alone is luck
+        ([0.97, 0.94, 0.95, 0.95], 3_000),
+        ([0.99], None),
+        ([], None),
+    ],
+)
+def test_solved_means_two_examinations_in_a_row(rates: list[float], solved_at: int | None) -> None:
+    solved = _examiner(_tiny(), rates).solved
+    assert (solved.env_steps if solved else None) == solved_at
+
+
+def test_training_is_examined_to_its_end_and_examinations_take_no_time(workdir: Path) -> None:
+    import solving
+
+    task, pause = _tiny(), 0.5
+    played: list[range] = []
+
+    def play(policy: Any, env_id: str, seeds: range, threads: int) -> Iterator[Any]:
+        played.append(seeds)
+        time.sleep(pause)
+        return (mock.Mock(success=seed % 4 == 0) for seed in seeds)
+
+    started = time.monotonic()
+    with mock.patch.object(solving, "side_by_side", play):
+        run = solving.solve(task, task.settings(0))
+    seconds = time.monotonic() - started
+    assert [one.env_steps for one in run.examinations] == [120, 240, 300]
+    assert {one.success_rate for one in run.examinations} == {0.25}
+    assert run.examinations[-1].train_seconds < seconds - 4 * pause
+    assert run.examinations[-1].gradient_steps == 300  # 3 per 2 steps, from step 102 on
+    assert run.solved_env_steps is run.solved_seconds is None
+    assert played == [*[range(100)] * 3, range(1_000, 1_100)], "others confirm"
+    assert run.confirmed_success_rate == 0.25
+
+
+def test_training_stops_when_it_is_solved(workdir: Path) -> None:
+    import solving
+
+    task = _tiny(total_steps=100_000, every=20)
+    with mock.patch.object(solving._Examiner, "success_rate", return_value=0.95):
+        run = solving.solve(task, task.settings(0))
+    assert run.solved_env_steps == 20
+    assert [one.env_steps for one in run.examinations] == [20, 40]
+
+
+def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path) -> None:
+    import solving
+
+    carried_out: list[tuple[str, int]] = []
+
+    def pretend(task: Any, settings: config.TrainSettings) -> SolvingRun:
+        carried_out.append((task.name, settings.run.seed))
+        return _run(task, settings)
+
+    def trial(*tasks: Any) -> Any:
+        return solving.Trial(script="x", story="", name="n", tasks=tasks)
+
+    first, second = _tiny(seeds=range(2)), _tiny(name="other")
+    with mock.patch.object(solving, "solve", pretend):
+        assert trial(first, second).main(["--seeds", "1"]) == 0
+        assert carried_out == [("tiny", 1), ("other", 1)]
+        trial(first, second).main([])
+        assert carried_out[2:] == [("tiny", 0), ("other", 0)]
+        changed = dataclasses.replace(second, given={**second.given, "gamma": 0.9})
+        trial(first, changed).main(["--only", "other"])
+        assert carried_out[4:] == [("other", 0)]
+    document = read_strict_json(Path("results/benchmarks/x.json"))
+    assert document["schema"] == "solving/1"
+    places = [(run["name"], run["seed"]) for run in document["runs"]]
+    assert places == [("other", 0), ("other", 1), ("tiny", 0), ("tiny", 1)]
+    assert document["runs"][0]["hyperparameters"]["gamma"] == 0.9
+
+
+def _run(task: Any, settings: config.TrainSettings, solved: int | None = None) -> SolvingRun:
+    end = Examination(
+        env_steps=300,
+        gradient_steps=1,
+        train_seconds=1.0,
+        success_rate=0.5,
+        success_rate_ci95=(0.4, 0.6),
+        goal_moved_rate=None,
+    )
+    plain = {row.name: "" for row in dataclasses.fields(SolvingRun)}
+    return SolvingRun(
+        **{
+            **plain,
+            "name": task.name,
+            "env_id": task.env_id,
+            "seed": settings.run.seed,
+            "hyperparameters": settings.flat_hyperparameters(),
+            "target": 0.95,
+            "solved_env_steps": solved,
+            "solved_seconds": solved and solved / 100,
+            "examinations": [end],
+            "confirmed_success_rate": 0.5,
+        }
+    )
+
+
+def test_race_measures_everybody_in_turn_and_divides_medians(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rounds
+
+    values = {"ours": iter([30.0, 10.0, 20.0]), "theirs": iter([4.0, 5.0, 6.0])}
+    asked: list[tuple[str, float]] = []
+
+    def measure(name: str) -> rounds.Measure:
+        def one(seconds: float) -> float:
+            asked.append((name, seconds))
+            return next(values[name])
+
+        return one
+
+    race = rounds.Race(
+        script="y",
+        story="",
+        name="n",
+        unit="u",
+        contestants=lambda: [(name, measure(name)) for name in values],
+        ratios={"ours / theirs": ("ours", "theirs")},
+    )
+    assert race.main(["--rounds", "3", "--seconds", "0.5"]) == 0
+    assert asked == [("ours", 0.5), ("theirs", 0.5)] * 3
+    document = read_strict_json(Path("results/benchmarks/y.json"))
+    assert document["rows"] == {"ours": [30.0, 10.0, 20.0], "theirs": [4.0, 5.0, 6.0]}
+    assert document["ratios"] == {"ours / theirs": 4.0}
+
+
+def test_every_task_of_the_benchmarks_resolves() -> None:
+    from ablation import TRIAL as ABLATION
+    from time_to_success import TRIAL as TIMES
+
+    for task in (*ABLATION.tasks, *TIMES.tasks):
+        assert task.settings(0).run.total_steps == task.total_steps
+    names = [(task.name, task.env_id) for task in ABLATION.tasks]
+    assert len(set(names)) == len(names)
+    recipe, *variants = ABLATION.tasks
+    for variant in variants:
+        assert variant.settings(0).identity() != recipe.settings(0).identity(), variant.name
+
+
+def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:
+    import benchmark_tables
+
+    settings = _tiny().settings(0)
+    runs = [_run(_tiny(), settings, solved) for solved in (1_000, 3_000, None, 1_500)]
+    runs.append(_run(_tiny(name="never"), settings))
+    plain = json.loads(json.dumps([dataclasses.asdict(run) for run in runs]))
+    header, *rows = benchmark_tables._trial(plain)
+    assert len(header) == 6
+    assert rows == [
+        ["FetchReach-v4", "never", "0 of 1 seeds to 95%", "given up at 300 with success 0.50", "",
+         "0.50"],
+        ["FetchReach-v4", "tiny", "3 of 4 seeds to 95%", "1,500 (1,000 to 3,000)",
+         "15.0 (10.0 to 30.0)", "0.50 (0.50 to 0.50)"],
+    ]  # fmt: skip
