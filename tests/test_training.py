@@ -219,6 +219,12 @@ def test_same_seed_gives_equal_weights_and_another_seed_does_not(
     assert not have_equal_weights(Path("a.zip"), Path("c.zip"))
 
 
+def test_ppo_learns_the_same_on_both_engines(workdir: Path) -> None:
+    for engine in ("fast", "sb3"):
+        succeed("train.py", *TINY_PPO, "--total-steps", "192", "--engine", engine, "--out", engine)
+    assert_equal_weights(Path("fast.zip"), Path("sb3.zip"))
+
+
 def test_training_environments_never_see_the_seeds_of_evaluation(workdir: Path) -> None:
     seen: list[int | None] = []
 
