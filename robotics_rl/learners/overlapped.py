@@ -64,11 +64,9 @@ class Overlapped(OffPolicyAlgorithm):
         super().__init__(**settings, _init_setup_model=False)  # type: ignore[call-arg]
         self.replay_buffer = replay  # before the set-up, which would make one
         self._setup_model()
-        self._random_action_prob, self._synchronous, self._bf16 = (
-            random_action_prob,
-            synchronous,
-            bf16,
-        )
+        self._random_action_prob = random_action_prob
+        self._synchronous = synchronous
+        self._bf16 = bf16
         shape = replay.store.shape
         n_inputs = 2 * shape.goal + shape.observation
         self.normalizer = InputNormalizer(n_inputs, enabled=normalize_observations).to(self.device)
