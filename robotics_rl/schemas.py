@@ -240,6 +240,22 @@ class SolvingRuns:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrivialGoals:
+    """What hindsight goals of early Push episodes consist of, by the lab ``trivial_goals.py``."""
+
+    schema: ClassVar[str] = "trivial-goals/1"
+    env_id: str
+    seed: int
+    n_episodes: int
+    k: int  # relabelled goals per step
+    threshold_m: float  # metres within which a goal is achieved
+    moved_share: float  # of episodes whose block moved
+    rows: list[dict[str, float]]  # by share p of trivial goals that is kept
+    command: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvDescription:
     """What ``ch01_env_anatomy.py describe`` finds."""
 

@@ -14,7 +14,7 @@ from robotics_rl import artifacts, checkpoints, config, curves, envs, preflight,
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.callbacks import ProgressReporter, StateKeeper, stop_requests, success_rate
 from robotics_rl.config import TrainSettings
-from robotics_rl.devices import device_name, resolve_device
+from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
 from robotics_rl.envs import MakeEnv
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.learners import ENGINES, Engine
@@ -41,6 +41,8 @@ def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadat
     paths = RunPaths.of(settings)
     device = resolve_device(settings.run.device)
     preflight.check(settings, paths, make_env)
+    if settings.fast and settings.fast.bf16 and not multiplies_bf16(device):
+        print(f"WARN: {device_name(device)} has no units for bf16: training will be slow")
     with artifacts.run_lock(paths.resume, paths.logs):
         complete = _complete(settings, paths)
         if complete:

@@ -1,5 +1,6 @@
 """What is published is true: checkpoints act as their results say, tables match the JSON."""
 
+import dataclasses
 import runpy
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from robotics_rl import artifacts, checkpoints, commands
 from robotics_rl.artifacts import RunPaths, read_json
 from robotics_rl.config import EvalSettings
-from robotics_rl.schemas import Metadata
+from robotics_rl.schemas import Evaluation, Metadata, TrivialGoals
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = sorted((ROOT / "results").rglob("*_eval.json"))
@@ -56,3 +57,16 @@ def test_a_published_result_meets_the_criteria_of_its_chapter(script, monkeypatc
     assert result["success_rate"] >= 0.90
     assert result["return_mean"] > -10
     assert result["final_distance_mean"] < 0.02
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_published_evaluation_has_every_field_of_its_schema(path):
+    names = {row.name for row in dataclasses.fields(Evaluation)}
+    assert read_json(path).keys() == names | {"schema"}
+
+
+def test_the_counted_trivial_goals_fit_their_schema():
+    document = read_json(ROOT / "results" / "trivial_goals.json")
+    names = {row.name for row in dataclasses.fields(TrivialGoals)}
+    assert document.keys() == names | {"schema"}
+    assert document["schema"] == TrivialGoals.schema
