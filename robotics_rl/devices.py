@@ -43,9 +43,9 @@ def device_name(device: str) -> str:
 def multiplies_bf16(device: str) -> bool:
     """Whether a device has units for bfloat16; without them it is emulated, many times slower."""
     if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
-    return any(bool(able.get(unit)) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+    return any(able.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def usable_cores() -> int:
