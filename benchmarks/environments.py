@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from rounds import Measure, Race
+from rounds import Race
 
 from robotics_rl import cli
+from robotics_rl.benchmarking import Measure
 
 ENV_ID = "FetchPush-v4"
 

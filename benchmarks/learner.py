@@ -5,9 +5,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rounds import Measure, Race
+from rounds import Race
 
 from robotics_rl import cli, config
+from robotics_rl.benchmarking import Measure
 
 ENV_ID = "FetchPush-v4"
 NETS = {"[256,256]": (256, 256), "[128,128]": (128, 128)}

@@ -1,19 +1,16 @@
-"""Measuring contestants in turn, round after round, so that what else the machine does hits all."""
+"""A benchmark of contestants that take turns, as a command."""
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from robotics_rl import artifacts, cli, rendering
-from robotics_rl.progress import Progress
-from robotics_rl.provenance import command_line, git_state, machine, utc_now
-from robotics_rl.schemas import Benchmark
-from robotics_rl.versions import gather_versions
+from robotics_rl import artifacts, cli, rendering, reporting
+
+if TYPE_CHECKING:
+    from robotics_rl.benchmarking import Measure
 
 FOLDER = Path("results", "benchmarks")
-
-Measure = Callable[[float], float]  # for about so many seconds → the value measured
 
 
 @dataclass(frozen=True)
@@ -24,14 +21,9 @@ class Race:
     story: str
     name: str
     unit: str
-    contestants: Callable[[], Iterable[tuple[str, Measure]]]
+    contestants: Callable[[], Iterable[tuple[str, "Measure"]]]
     ratios: Mapping[str, tuple[str, str]]  # what → (measured, compared with)
     seconds: float = 3.0  # per measurement
-
-    @property
-    def output(self) -> Path:
-        """The JSON."""
-        return FOLDER / f"{self.script}.json"
 
     def main(self, argv: Sequence[str]) -> int:
         """Measure, write, print."""
@@ -41,51 +33,12 @@ class Race:
         parser.add_argument("--seconds", type=float, default=self.seconds, help=seconds_help)
         flags = parser.parse_args(argv)
         rendering.render_nothing()
-        from robotics_rl.devices import device_name
+        from robotics_rl.benchmarking import benchmark, measure_in_turn  # loads torch
 
-        rows = self._measure(flags.rounds, flags.seconds)
-        medians = {name: statistics.median(values) for name, values in rows.items()}
-        result = Benchmark(
-            name=self.name,
-            created_at=utc_now(),
-            command=command_line(),
-            git=git_state(),
-            device_name=device_name("cpu"),
-            versions=gather_versions(),
-            unit=self.unit,
-            rounds=flags.rounds,
-            rows=rows,
-            medians=medians,
-            ratios={
-                name: medians[one] / medians[other] for name, (one, other) in self.ratios.items()
-            },
-            **machine(),
-        )
-        artifacts.write_json(self.output, result)
-        print(table(result))
-        print(f"OK: wrote {self.output}")
+        rows = measure_in_turn(dict(self.contestants()), flags.rounds, flags.seconds)
+        result = benchmark(self.name, self.unit, rows, self.ratios)
+        output = FOLDER / f"{self.script}.json"
+        artifacts.write_json(output, result)
+        print(reporting.benchmark_table(result))
+        print(f"OK: wrote {output}")
         return 0
-
-    def _measure(self, rounds: int, seconds: float) -> dict[str, list[float]]:
-        rows: dict[str, list[float]] = {}
-        contestants = dict(self.contestants())
-        with Progress(rounds * len(contestants), "measurements") as progress:
-            for number in range(rounds):
-                for place, (name, measure) in enumerate(contestants.items(), 1):
-                    rows.setdefault(name, []).append(measure(seconds))
-                    progress.update(number * len(contestants) + place)
-        return rows
-
-
-def table(result: Benchmark) -> str:
-    """Medians with their range, then the ratios."""
-    lines = [
-        f"{result.name}; {result.unit}, median of {result.rounds} rounds, {result.cpu_cores} cores"
-    ]
-    width = max(map(len, result.rows))
-    for name, values in result.rows.items():
-        low, high = (f"{value:,.4g}" for value in (min(values), max(values)))
-        lines.append(f"  {name:<{width}}  {result.medians[name]:>8,.4g}  ({low} to {high})")
-    return "\n".join(
-        [*lines, *(f"  {ratio:5.2f}  {name}" for name, ratio in result.ratios.items())]
-    )

@@ -5,13 +5,13 @@ per 8 environment steps. Stable-Baselines3 runs with one and with two torch thre
 be its best.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
-from rounds import Measure, Race
+from rounds import Race
 
 from robotics_rl import cli, config
+from robotics_rl.benchmarking import Measure
 
 ENV_ID = "FetchPush-v4"
 SETTINGS: dict[str, Any] = {
@@ -26,19 +26,11 @@ SETTINGS: dict[str, Any] = {
 def _contestants() -> Iterator[tuple[str, Measure]]:
     """The engines, and Stable-Baselines3's learner on our environments."""
     import torch
-    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.logger import Logger
 
     from robotics_rl.envs import make_env
     from robotics_rl.learners import ENGINES
-
-    class StopAfter(BaseCallback):
-        def __init__(self, seconds: float) -> None:
-            super().__init__()
-            self._end = time.perf_counter() + seconds
-
-        def _on_step(self) -> bool:
-            return time.perf_counter() < self._end
+    from robotics_rl.throughput import steps_per_second
 
     def model(learner: str, environments: str, **given: Any) -> Any:
         asked = {**SETTINGS, "engine": learner, **given}
@@ -52,9 +44,7 @@ def _contestants() -> Iterator[tuple[str, Measure]]:
     def speed(one: Any, threads: int) -> Measure:
         def measure(seconds: float) -> float:
             torch.set_num_threads(threads)
-            before, started = one.num_timesteps, time.perf_counter()
-            one.learn(10**9, callback=StopAfter(seconds), reset_num_timesteps=False)
-            return float((one.num_timesteps - before) / (time.perf_counter() - started))
+            return steps_per_second(one, seconds)
 
         return measure
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from robotics_rl import training_state
 from robotics_rl.errors import Interrupted
+from robotics_rl.learners.diagnosis import Diagnosis
 from robotics_rl.progress import Progress
 
 
@@ -94,6 +95,35 @@ class StateKeeper(BaseCallback):
             f"{self._path.parent}, and the same command with --resume goes on",
             self._stop.signum,
         )
+
+
+class Diagnostician(BaseCallback):
+    """Logs now and then what the critics make of the replay.
+
+    Args:
+        diagnose: the engine's.
+        steps_per_rollout: environment steps between two looks at the clock.
+    """
+
+    EVERY = 1_000  # environment steps
+
+    def __init__(
+        self, diagnose: Callable[[BaseAlgorithm], Diagnosis | None], steps_per_rollout: int
+    ) -> None:
+        super().__init__()
+        self._diagnose, self._steps_per_rollout = diagnose, steps_per_rollout
+
+    def _on_rollout_start(self) -> None:
+        # Told from the step count alone, so that a resumed run logs at the same steps.
+        before = self.num_timesteps - self._steps_per_rollout
+        if self.num_timesteps // self.EVERY == before // self.EVERY:
+            return
+        diagnosis = self._diagnose(self.model)
+        for name, value in diagnosis.metrics().items() if diagnosis else ():
+            self.logger.record(f"replay/{name}", value)
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class ProgressReporter(BaseCallback):

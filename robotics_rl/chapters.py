@@ -149,8 +149,17 @@ _EVALUATION_FLAGS = {
 _SHARED = ("run_tag", "progress", "engine")  # training's, and evaluation's too
 
 
-def parser(card: Card, story: str) -> cli.Parser:
-    """The sub-commands of every training chapter."""
+def parser(
+    card: Card, story: str, more: Callable[[Callable[..., cli.Parser]], None] = lambda add: None
+) -> cli.Parser:
+    """The sub-commands of every training chapter.
+
+    Args:
+        card: the experiment.
+        story: what the chapter does.
+        more: adds the chapter's own sub-commands; called with a function that adds one by name,
+            help text and example flags.
+    """
     top = cli.Parser(prog=card.script, description=story)
     subparsers = top.add_subparsers(
         prog=card.script, dest="command", required=True, metavar="COMMAND"
@@ -162,8 +171,10 @@ def parser(card: Card, story: str) -> cli.Parser:
     checkpoint = RunPaths.of(card.settings({})).checkpoint
     whole = add("all", "train, evaluate, hold against the criteria", "--seed 0")
     train = add("train", "train the policy", "--seed 0 --total-steps 5000")
+    algorithm = config.ALGORITHMS[card.algo]
+    parts = (algorithm, *((config.Fast,) if issubclass(algorithm, config.OffPolicy) else ()))
     for one in (whole, train):
-        cli.add_options(one, config.ALGORITHMS[card.algo], config.Run, defaults=card.training)
+        cli.add_options(one, *parts, config.Run, defaults=card.training)
     evaluate = add("eval", "evaluate a checkpoint", f"--ckpt {checkpoint}")
     cli.add_options(evaluate, config.Run, only=("seed", "checkpoints_dir", *_SHARED))
     for one in (whole, evaluate):
@@ -174,6 +185,7 @@ def parser(card: Card, story: str) -> cli.Parser:
     compare.add_argument("--seeds", default="0,1,2", help="training seeds (default: 0,1,2)")
     cli.add_options(compare, config.Run, only=("run_tag",))
     cli.add_options(compare, EvalSettings, only=("results_dir",))
+    more(add)
     add("card", "print the experiment card")
     return top
 

@@ -21,6 +21,7 @@ _LOGGED = {
     "ent_coef": "train/ent_coef",
     "critic_loss": "train/critic_loss",
     "actor_loss": "train/actor_loss",
+    "q_min_mean": "replay/q_min_mean",
     "value_loss": "train/value_loss",
     "policy_gradient_loss": "train/policy_gradient_loss",
     "entropy_loss": "train/entropy_loss",

@@ -1,10 +1,12 @@
 """What people read: result tables, criteria and experiment cards."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from robotics_rl.artifacts import read_json
 from robotics_rl.progress import clock
-from robotics_rl.schemas import Aggregate, Comparison, Evaluation, SeedSpread
+from robotics_rl.schemas import Aggregate, Benchmark, Comparison, Evaluation, SeedSpread
 
 
 def evaluation_table(result: Evaluation) -> str:
@@ -68,6 +70,44 @@ def training_time(metadata: Path) -> str:
     )
 
 
+def benchmark_table(result: Benchmark) -> str:
+    """Medians with their range, then the ratios."""
+    lines = [
+        f"{result.name}; {result.unit}, median of {result.rounds} rounds, {result.cpu_cores} cores"
+    ]
+    width = max(map(len, result.rows))
+    for name, values in result.rows.items():
+        low, high = (f"{value:,.4g}" for value in (min(values), max(values)))
+        lines.append(f"  {name:<{width}}  {result.medians[name]:>8,.4g}  ({low} to {high})")
+    return "\n".join(
+        [*lines, *(f"  {ratio:5.2f}  {name}" for name, ratio in result.ratios.items())]
+    )
+
+
+def algorithms_table(found: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    """Algorithms side by side, each with its metadata and evaluation."""
+    rows = [["metric", *found]]
+    metrics = {
+        "success_rate": ".2f",
+        "return_mean": ".2f",
+        "final_distance_mean": ".4f",
+        "action_smoothness_mean": ".2f",
+        "time_to_success_mean": ".1f",
+    }
+    for metric, form in metrics.items():
+        means = (evaluation["aggregate"][metric] for _, evaluation in found.values())
+        rows.append([metric, *(_optional(mean, form) for mean in means)])
+    trainings = [metadata["training"] for metadata, _ in found.values()]
+    rows += [
+        ["training steps", *(f"{metadata['steps_done']:,}" for metadata, _ in found.values())],
+        ["training time", *(clock(training["wall_seconds"]) for training in trainings)],
+        ["steps per second", *(f"{training['steps_per_second']:,.0f}" for training in trainings)],
+    ]
+    episodes = {len(evaluation["seeds"]) for _, evaluation in found.values()}
+    title = f"side by side, over {' and '.join(map(str, sorted(episodes)))} episodes"
+    return "\n".join([title, *_columns(rows)])
+
+
 def comparison_table(comparison: Comparison) -> str:
     """Metrics as rows, groups and floors as columns, then the values per training seed."""
     seeds = ", ".join(map(str, comparison.seeds))
@@ -77,14 +117,10 @@ def comparison_table(comparison: Comparison) -> str:
         cells = [_spread(group[metric]) for group in comparison.groups.values()]
         floors = [_optional(floor[metric], ".3f") for floor in comparison.baselines.values()]
         rows.append([metric, *cells, *floors])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         f"{comparison.env_id}, training seeds {seeds}, {comparison.n_episodes} episodes each; "
         "+/- is Student's 95 % interval over seeds",
-        *(
-            "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            for row in rows
-        ),
+        *_columns(rows),
     ]
     for name, group in comparison.groups.items():
         for metric, spread in group.items():
@@ -97,6 +133,16 @@ def comparison_table(comparison: Comparison) -> str:
             values = ", ".join(f"seed {seed} {value:.3f}" for seed, value in spread.values.items())
             lines.append(f"  {name} {metric}: {values}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned lines."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def _spread(spread: SeedSpread) -> str:

@@ -7,12 +7,19 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
 from robotics_rl import artifacts, checkpoints, config, curves, envs, preflight, training_state
 from robotics_rl.artifacts import RunPaths
-from robotics_rl.callbacks import ProgressReporter, StateKeeper, stop_requests, success_rate
+from robotics_rl.callbacks import (
+    Diagnostician,
+    ProgressReporter,
+    StateKeeper,
+    stop_requests,
+    success_rate,
+)
 from robotics_rl.config import TrainSettings
 from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
 from robotics_rl.envs import MakeEnv
@@ -190,6 +197,9 @@ def _learn(session: _Session) -> int | None:
     model, run = session.model, session.settings.run
     off_policy = isinstance(model, OffPolicyAlgorithm)
     planned = preflight.planned_steps(session.settings)
+    watchers: list[BaseCallback] = []
+    if off_policy:
+        watchers.append(Diagnostician(session.engine.diagnose, session.settings.rollout_steps))
     with (
         stop_requests() as stop,
         Progress(planned, "steps", model.num_timesteps, enabled=run.progress) as progress,
@@ -199,6 +209,7 @@ def _learn(session: _Session) -> int | None:
             callback=[
                 StateKeeper(_state_path(session.paths), run.checkpoint_freq, stop, session.state),
                 ProgressReporter(progress),
+                *watchers,
             ],
             log_interval=4 * run.n_envs if off_policy else 1,  # in episodes, or in rollouts
             reset_num_timesteps=not session.resumed,  # it would reset the environments too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -160,7 +160,7 @@ def test_race_measures_everybody_in_turn_and_divides_medians(
     values = {"ours": iter([30.0, 10.0, 20.0]), "theirs": iter([4.0, 5.0, 6.0])}
     asked: list[tuple[str, float]] = []
 
-    def measure(name: str) -> rounds.Measure:
+    def measure(name: str) -> Callable[[float], float]:
         def one(seconds: float) -> float:
             asked.append((name, seconds))
             return next(values[name])

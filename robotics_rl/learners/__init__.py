@@ -9,6 +9,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from robotics_rl.config import TrainSettings
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.learners import fast, sb3
+from robotics_rl.learners.diagnosis import Diagnosis
 
 
 class ResumableEnv(Protocol):
@@ -37,6 +38,7 @@ class Engine:
     ]  # all in use, settings of ours or not
     transition_bytes: Callable[[TrainSettings, Env], int]  # of one transition in the replay buffer
     export: Callable[[TrainSettings, BaseAlgorithm], BaseAlgorithm]  # what a checkpoint holds
+    diagnose: Callable[[BaseAlgorithm], Diagnosis | None]  # of twin critics on a random batch
 
 
 ENGINES = {
@@ -47,6 +49,7 @@ ENGINES = {
         hyperparameters=sb3.hyperparameters,
         transition_bytes=fast.transition_bytes,
         export=fast.export,
+        diagnose=fast.diagnose,
     ),
     "sb3": Engine(
         make_env=sb3.make_training_env,
@@ -55,5 +58,6 @@ ENGINES = {
         hyperparameters=sb3.hyperparameters,
         transition_bytes=sb3.transition_bytes,
         export=lambda _, model: model,
+        diagnose=sb3.diagnose,
     ),
 }

@@ -18,9 +18,10 @@ from robotics_rl.devices import usable_cores
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.learners import sb3
+from robotics_rl.learners.diagnosis import Diagnosis
 from robotics_rl.learners.lean_sac import LeanSAC
 from robotics_rl.learners.lean_td3 import LeanDDPG, LeanTD3
-from robotics_rl.learners.overlapped import Overlapped
+from robotics_rl.learners.overlapped import Overlapped, Transitions
 from robotics_rl.replay.episodes import EpisodeStore, Shape
 from robotics_rl.replay.hindsight import Hindsight, HindsightReplay
 
@@ -110,3 +111,18 @@ def export(settings: TrainSettings, model: BaseAlgorithm) -> BaseAlgorithm:
         assert plain.log_ent_coef is not None
         plain.log_ent_coef.data.copy_(model.log_ent_coef)
     return plain
+
+
+def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
+    """The twin critics on a random batch; None without them, or with nothing to draw."""
+    if not isinstance(model, LeanSAC | LeanTD3) or isinstance(model, LeanDDPG):
+        return None
+    if not model.replay_buffer.ready:
+        return None
+    batch = model.replay_buffer.peek(model.batch_size)
+    with torch.no_grad():
+        q1, q2 = model.values(Transitions(batch, model))
+    n_goal = model.replay_buffer.store.shape.goal
+    reached, rewards = torch.from_numpy(batch.next_inputs), torch.from_numpy(batch.rewards)
+    achieved, desired = reached[:, :n_goal], reached[:, n_goal : 2 * n_goal]
+    return Diagnosis(q1, q2, rewards, achieved, desired, sb3.entropy_coefficient(model))

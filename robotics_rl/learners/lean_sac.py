@@ -12,7 +12,6 @@ from torch.nn import functional
 from robotics_rl.learners.networks import (
     FlatParameters,
     SquashedGaussian,
-    forward,
     linear_layers,
     lowest,
     without_gradients,
@@ -30,8 +29,8 @@ class LeanSAC(Overlapped, SAC):
         self._flat_critic = flat_adam(self.critic, learning_rate)
         self._flat_target = FlatParameters(self.critic_target.parameters())
         self._gaussian = SquashedGaussian(self.actor)
-        self._critics = [linear_layers(critic) for critic in self.critic.q_networks]
-        self._fixed_critics = [without_gradients(critic) for critic in self._critics]
+        self.critics = [linear_layers(critic) for critic in self.critic.q_networks]
+        self._fixed_critics = [without_gradients(critic) for critic in self.critics]
         self._targets = [linear_layers(critic) for critic in self.critic_target.q_networks]
 
     def explore(self, inputs: Tensor) -> Tensor:
@@ -68,9 +67,12 @@ class LeanSAC(Overlapped, SAC):
             next_values = lowest(self._targets, torch.cat([batch.next_inputs, next_actions], 1))
             # Fetch episodes are cut by their time limit and never end: every next state counts.
             wanted = batch.rewards + self.gamma * (next_values - alpha * next_log_prob)
-        seen = torch.cat([batch.inputs, batch.actions], 1)
-        values = [forward(critic, seen).squeeze(1).float() for critic in self._critics]
-        loss = 0.5 * torch.stack([functional.mse_loss(value, wanted) for value in values]).sum()
+        loss = (
+            0.5
+            * torch.stack(
+                [functional.mse_loss(value, wanted) for value in self.values(batch)]
+            ).sum()
+        )
         self._flat_critic.descend(loss, self.critic.optimizer)
         self.note("critic_loss", loss)
 

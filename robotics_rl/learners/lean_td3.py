@@ -33,8 +33,8 @@ class LeanTD3(Overlapped, TD3):
             linear_layers(actor.mu[:-1])
             for actor in (self.actor, self.actor_target)  # less tanh
         )
-        self._critics = [linear_layers(critic) for critic in self.critic.q_networks]
-        self._fixed_first_critic = without_gradients(self._critics[0])
+        self.critics = [linear_layers(critic) for critic in self.critic.q_networks]
+        self._fixed_first_critic = without_gradients(self.critics[0])
         self._critic_targets = [linear_layers(part) for part in self.critic_target.q_networks]
 
     def explore(self, inputs: Tensor) -> Tensor:
@@ -62,9 +62,9 @@ class LeanTD3(Overlapped, TD3):
             )
             # Fetch episodes are cut by their time limit and never end: every next state counts.
             wanted = batch.rewards + self.gamma * next_values
-        seen = torch.cat([batch.inputs, batch.actions], 1)
-        values = [forward(critic, seen).squeeze(1).float() for critic in self._critics]
-        loss = torch.stack([functional.mse_loss(value, wanted) for value in values]).sum()
+        loss = torch.stack(
+            [functional.mse_loss(value, wanted) for value in self.values(batch)]
+        ).sum()
         self._flat_critic.descend(loss, self.critic.optimizer)
         self.note("critic_loss", loss)
 

@@ -5,7 +5,7 @@ came before. So the policy that acts is one vector step older than in Stable-Bas
 are apart the two share neither random stream nor buffer: the outcome does not depend on timing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,9 +16,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import Tensor
 
-from robotics_rl.learners.networks import FlatParameters
+from robotics_rl.learners.networks import FlatParameters, Network, forward
 from robotics_rl.learners.normalizer import InputNormalizer
-from robotics_rl.replay.hindsight import HindsightReplay
+from robotics_rl.replay.hindsight import Batch, HindsightReplay
 
 MOVED_DISTANCE = 0.02  # metres that the achieved goal must move to count as moved
 
@@ -26,9 +26,7 @@ MOVED_DISTANCE = 0.02  # metres that the achieved goal must move to count as mov
 class Transitions:
     """A batch on the learner's device; first axis the batch."""
 
-    def __init__(self, model: "Overlapped") -> None:
-        batch = model.replay_buffer.sample(model.batch_size)
-
+    def __init__(self, batch: Batch, model: "Overlapped") -> None:
         def to_device(array: NDArray[np.float32]) -> Tensor:
             return torch.from_numpy(array).to(model.device, non_blocking=True)
 
@@ -50,6 +48,7 @@ class Overlapped(OffPolicyAlgorithm):
     """
 
     replay_buffer: HindsightReplay  # type: ignore[assignment]
+    critics: Sequence[Network]
 
     def __init__(
         self,
@@ -84,6 +83,11 @@ class Overlapped(OffPolicyAlgorithm):
     def update(self, batch: Transitions) -> None:
         """Take one gradient step of everything."""
         raise NotImplementedError
+
+    def values(self, batch: Transitions) -> list[Tensor]:
+        """What each critic says of the actions taken: (n,) each."""
+        seen = torch.cat([batch.inputs, batch.actions], 1)
+        return [forward(critic, seen).squeeze(1).float() for critic in self.critics]
 
     def learn(
         self,
@@ -135,7 +139,7 @@ class Overlapped(OffPolicyAlgorithm):
         self._losses.clear()
         for _ in range(gradient_steps):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-                self.update(Transitions(self))
+                self.update(Transitions(self.replay_buffer.sample(self.batch_size), self))
             self._n_updates += 1
 
     def note(self, name: str, value: Tensor) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3 import DDPG, PPO, SAC, TD3, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -15,6 +16,7 @@ from robotics_rl import config
 from robotics_rl.config import TrainSettings
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.envs.vector import ResumableVecEnv, make_vec_env
+from robotics_rl.learners.diagnosis import Diagnosis
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
 
@@ -112,6 +114,37 @@ def hyperparameters(model: BaseAlgorithm) -> dict[str, Any]:
     policy: Any = model.policy
     activation = getattr(policy, "activation_fn", None) or policy.net_args["activation_fn"]
     return {**found, "activation": activation.__name__, "policy": type(policy).__name__}
+
+
+def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
+    """The twin critics on a random batch; None without them, or with nothing to draw."""
+    if not isinstance(model, SAC | TD3) or isinstance(model, DDPG):
+        return None
+    if model.num_timesteps <= model.learning_starts:
+        return None
+    assert model.replay_buffer is not None
+    stream = np.random.get_state()  # training goes on as if nothing had been drawn
+    batch: Any = model.replay_buffer.sample(model.batch_size)
+    np.random.set_state(stream)
+    with torch.no_grad():
+        q1, q2 = model.critic(batch.observations, batch.actions)
+    goals = batch.next_observations if isinstance(batch.next_observations, dict) else {}
+    return Diagnosis(
+        q1.squeeze(1),
+        q2.squeeze(1),
+        batch.rewards.squeeze(1),
+        goals.get("achieved_goal"),
+        goals.get("desired_goal"),
+        entropy_coefficient(model),
+    )
+
+
+def entropy_coefficient(model: BaseAlgorithm) -> torch.Tensor | None:
+    """SAC's α as it stands; None elsewhere."""
+    if not isinstance(model, SAC):
+        return None
+    learned = model.log_ent_coef
+    return model.ent_coef_tensor if learned is None else learned.detach().exp()
 
 
 def transition_bytes(settings: TrainSettings, env: Env) -> int:

@@ -105,6 +105,13 @@ class HindsightReplay:
             next_inputs=self.inputs(Draw(slots, steps + 1, goals)),
         )
 
+    def peek(self, batch_size: int) -> Batch:
+        """A batch to look at: training goes on as if it had not been drawn."""
+        stream = self._rng.bit_generator.state
+        batch = self.sample(batch_size)
+        self._rng.bit_generator.state = stream
+        return batch
+
     def draw_relabelled(self, count: int) -> Draw:
         """Random steps of finished episodes with goals chosen in hindsight.
 

@@ -1,0 +1,105 @@
+"""Book chapter 4: SAC learns FetchReachDense-v4, and is held against PPO on the same episodes.
+
+SAC is off-policy: every step is kept in a replay buffer and learned from many times. `throughput`
+shows what environments side by side are worth to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ch02_ppo_dense_reach
+
+from robotics_rl import artifacts, chapters, cli, rendering, reporting
+from robotics_rl.artifacts import RunPaths
+from robotics_rl.chapters import Card, Criterion
+from robotics_rl.config import EvalSettings, Run
+from robotics_rl.errors import UsageError
+
+CARD = Card(
+    chapter="ch03",
+    title="SAC on dense Reach (book chapter 4)",
+    script="scripts/ch03_sac_dense_reach.py",
+    algo="sac",
+    env_id="FetchReachDense-v4",
+    training={"total_steps": 500_000},
+    criteria=(
+        Criterion("success_rate", ">=", 0.95),
+        Criterion("return_mean", ">", -5.0),
+        Criterion("final_distance_mean", "<", 0.03),
+    ),
+    book="success 1.00 ± 0.00, return -0.93 ± 0.13, distance 0.016 ± 0.003 m (3 seeds × 1M steps)",
+)
+SECONDS = 5.0  # of training per measurement of throughput
+ROUNDS = 3
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one sub-command; `all` trains, evaluates, reports and compares with PPO."""
+    given = vars(chapters.parser(CARD, __doc__, _add_throughput).parse_args(argv))
+    command = given.pop("command")
+    if command == "throughput":
+        return throughput(given)
+    code = chapters.run(CARD, command, given)
+    if command == "all":
+        print(_beside_ppo(given))
+    return code
+
+
+def _add_throughput(add: Callable[..., cli.Parser]) -> None:
+    text = "training speed over numbers of environments"
+    parser = add("throughput", text, "--n-envs-list 1,2,4,8,16")
+    counts = "numbers of environments (default: 1,2,4,8,16)"
+    parser.add_argument("--n-envs-list", default="1,2,4,8,16", help=counts)
+    cli.add_options(parser, EvalSettings, only=("results_dir",))
+    cli.add_options(parser, Run, only=("engine", "run_tag"))
+
+
+def throughput(given: Mapping[str, Any]) -> int:
+    """Measure steps per second for each number of environments, in turn; write and print them."""
+    try:
+        counts = [int(part) for part in given["n_envs_list"].split(",")]
+    except ValueError:
+        raise UsageError("cannot read --n-envs-list; write it as 1,2,4,8,16") from None
+    asked = {name: given[name] for name in ("engine", "run_tag") if name in given}
+    settings = [CARD.settings({**asked, "n_envs": n, "learning_starts": 500}) for n in counts]
+    name = f"{CARD.chapter}_throughput.json"
+    path = Path(given.get("results_dir", EvalSettings.results_dir), asked.get("run_tag", ""), name)
+    rendering.render_nothing()
+    from robotics_rl.benchmarking import benchmark, measure_in_turn
+    from robotics_rl.throughput import steps_per_second
+    from robotics_rl.training import build
+
+    models = {str(one.run.n_envs): build(one, "cpu") for one in settings}
+    for model in models.values():
+        model.learn(600)  # past the start of learning
+    contestants = {name: partial(steps_per_second, model) for name, model in models.items()}
+    rows = measure_in_turn(contestants, ROUNDS, SECONDS)
+    title = f"SAC on {CARD.env_id} by number of environments, engine {settings[0].run.engine}"
+    ratios = {f"{name} / {counts[0]}": (name, str(counts[0])) for name in rows}
+    result = benchmark(title, "environment steps per second", rows, ratios)
+    artifacts.write_json(path, result)
+    print(reporting.benchmark_table(result))
+    print(f"OK: wrote {path}")
+    return 0
+
+
+def _beside_ppo(given: Mapping[str, Any]) -> str:
+    """SAC and PPO on the same episodes: what they reach and what it costs."""
+    results_dir = given.get("results_dir", EvalSettings.results_dir)
+    found = {}
+    for name, card in {"PPO": ch02_ppo_dense_reach.CARD, "SAC": CARD}.items():
+        place = {key: given[key] for key in ("seed", "run_tag", "checkpoints_dir") if key in given}
+        settings = card.settings(place)
+        metadata = RunPaths.of(settings).metadata
+        evaluation = card.evaluation_path(settings, results_dir)
+        if not (metadata.exists() and evaluation.exists()):
+            command = f"bash docker/dev.sh python {card.script} all --seed {settings.run.seed}"
+            return f"no result of {name} with this seed to compare with; make it with: {command}"
+        found[name] = (artifacts.read_json(metadata), artifacts.read_json(evaluation))
+    return reporting.algorithms_table(found)
+
+
+if __name__ == "__main__":
+    cli.run(main)
