@@ -1,0 +1,80 @@
+"""An update of ours is that of Stable-Baselines3, from the same batch and the same noise."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from building import BATCH_SIZE, VARIANTS, build_lean, build_pair, random_batches, train_noting
+
+from robotics_rl.envs.fetch_vec_env import FetchVecEnv
+
+
+def train_theirs(theirs: Any, n_updates: int) -> dict[str, Any]:
+    """Train from the torch seed of `train_noting`; what is logged, means over the updates."""
+    torch.manual_seed(3)
+    theirs.train(n_updates, BATCH_SIZE)
+    logged = theirs.logger.name_to_value
+    return {name.removeprefix("train/"): value for name, value in logged.items()}
+
+
+# A policy update of TD3 comes with every second one of its critics.
+@pytest.mark.parametrize(
+    ("variant", "n_updates"),
+    [
+        *(("fixed", n) for n in (1, 3)),
+        *(("auto", n) for n in (1, 3)),
+        *(("td3", n) for n in (1, 2, 5)),
+        *(("ddpg", n) for n in (1, 3)),
+    ],
+)
+def test_updates_are_those_of_sb3(variant: str, n_updates: int, push: FetchVecEnv) -> None:
+    theirs, ours = build_pair(variant, push, n_updates)
+    before = copy.deepcopy(theirs.policy.state_dict())
+    logged, noted = train_theirs(theirs, n_updates), train_noting(ours, n_updates)
+    losses = logged.keys() - {"n_updates", "learning_rate"}
+    assert losses == noted.keys()
+    assert "critic_loss" in losses
+    for name in losses:
+        assert np.mean(noted[name]) == pytest.approx(logged[name], rel=1e-5, abs=1e-5), name
+    expected, found = theirs.policy.state_dict(), ours.policy.state_dict()
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
+        if not variant.startswith("td3") or n_updates > 1 or name.startswith("critic."):
+            assert not torch.equal(value, before[name]), f"{name} was to learn"
+    assert ours._n_updates == theirs._n_updates == n_updates
+
+
+def test_entropy_coefficient_is_learned_like_that_of_sb3(push: FetchVecEnv) -> None:
+    theirs, ours = build_pair("auto", push, 3)
+    train_theirs(theirs, 3)
+    train_noting(ours, 3)
+    assert theirs.log_ent_coef.item() != 0
+    torch.testing.assert_close(ours.log_ent_coef, theirs.log_ent_coef, rtol=0, atol=1e-6)
+
+
+def test_fixed_entropy_coefficient_stays(push: FetchVecEnv) -> None:
+    ours = build_lean("fixed", push, random_batches(2))
+    ours.train(2)
+    assert ours.ent_coef_tensor.item() == pytest.approx(0.2)
+
+
+def test_noise_matters_to_the_comparison(push: FetchVecEnv) -> None:
+    """With other noise the weights part by more than the tolerance of the tests above."""
+    theirs, ours = build_pair("fixed", push, 1)
+    train_theirs(theirs, 1)
+    train_noting(ours, 1, seed=4)
+    expected, found = theirs.policy.state_dict(), ours.policy.state_dict()
+    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) > 1e-4
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_names_and_shapes_of_weights_are_those_of_sb3(variant: str, push: FetchVecEnv) -> None:
+    theirs, ours = build_pair(variant, push, 0)
+    expected, found = theirs.policy.state_dict(), ours.policy.state_dict()
+    assert list(found) == list(expected)
+    assert [part.shape for part in found.values()] == [part.shape for part in expected.values()]
