@@ -57,8 +57,14 @@ def _with_block(page: Path, made: str) -> tuple[Path, str]:
 
 
 def benchmark_sections() -> str:
-    """One table per benchmark that was run."""
-    parts = []
+    """The largest idea in numbers, and one table per benchmark that was run."""
+    story, rows = benchmark_tables.trivial_goals()
+    parts = [
+        "## [trivial_goals.py](../scripts/labs/trivial_goals.py)",
+        f"Goals relabelled in hindsight. {story}.",
+        _markdown(rows),
+        "![shares of trivial goals](../figures/trivial_goals.png)",
+    ]
     for script, story, rows in benchmark_tables.tables():
         parts += [f"## [{script}.py]({script}.py)", f"{story}.", _markdown(rows)]
     return "\n\n".join(parts)
