@@ -55,7 +55,7 @@ class LeanSAC(Overlapped, SAC):
             alpha = self.log_ent_coef.detach().exp()
             loss = -(self.log_ent_coef * (log_prob + self.target_entropy)).mean()
             self.ent_coef_optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.ent_coef_optimizer.step()
             self.note("ent_coef_loss", loss)
         self.note("ent_coef", alpha.reshape(()))

@@ -38,7 +38,7 @@ class FlatParameters:
 
     def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Take one step down the gradient of a loss."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         assert self.values.grad is not None
         self.values.grad.zero_()
