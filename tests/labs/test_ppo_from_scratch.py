@@ -1,0 +1,371 @@
+"""The PPO lab: what it prints, that its checks can fail, what the exercises turn."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from mutation import LABS, Fault, Outcome, loaded_lab, run_lab, run_module
+
+LAB = LABS / "ppo_from_scratch.py"
+REGIONS = {
+    "actor_critic_network": ["ActorCritic", "per_action"],
+    "gae_computation": ["compute_gae"],
+    "ppo_loss": ["compute_ppo_loss"],
+    "value_loss": ["compute_value_loss"],
+    "ppo_update": ["ppo_update"],
+    "ppo_training_loop": ["collect_rollout", "transitions_to_batch", "train"],
+}
+PARTS = ["Actor-critic network", "GAE", "PPO loss", "Value loss", "PPO update"]
+
+CAUGHT_BY_VERIFY = {
+    "check_network": [
+        Fault("components averaged", "numbers.sum(-1)", "numbers.mean(-1)"),
+        Fault("variance for deviation", "self.log_std.exp()", "(2 * self.log_std).exp()"),
+        Fault("one layer too many", "second, nn.Tanh())", "second, nn.Linear(64, 64), nn.Tanh())"),
+    ],
+    "check_gae": [
+        Fault("no done mask on the advantage", "going_on * next_advantage", "next_advantage"),
+        Fault("no done mask on the value", "next_value * going_on", "next_value"),
+        Fault("lambda for gamma", "rewards[t] + gamma *", "rewards[t] + gae_lambda *"),
+        Fault("lambda left out", "gamma * gae_lambda * going_on", "gamma * going_on"),
+        Fault("advantage sign", "advantages[t] = next_", "advantages[t] = -next_"),
+        Fault("one next value for all", "        next_value = values[t]\n", ""),
+        Fault("returns without values", "advantages + values", "advantages"),
+        Fault("truncation as termination", "if truncated and not terminated:", "if False:"),
+        Fault("termination as truncation", "if truncated and not terminated:", "if True:"),
+        Fault("last value not discounted", "rewards + gamma * cut_values", "rewards + cut_values"),
+        Fault("a new episode each time", 'getattr(env, "unfinished", None) or', "None or"),
+        Fault("no reset", "obs, so_far = env.reset()[0], 0.0\n", "env.reset()\n"),
+    ],
+    "check_ppo_loss": [
+        Fault("max for min", "-torch.min(", "-torch.max("),
+        Fault("loss sign", "loss = -torch.min(", "loss = torch.min("),
+        Fault(
+            "ratio inverted",
+            "log_ratio = per_action(dist, dist.log_prob(actions)) - old_log_probs",
+            "log_ratio = old_log_probs - per_action(dist, dist.log_prob(actions))",
+        ),
+        Fault("old log-probs reused", "ratio = log_ratio.exp()", "ratio = (0 * log_ratio).exp()"),
+        Fault("no clip", "ratio.clamp(1.0 - clip_range, 1.0 + clip_range)", "ratio"),
+        Fault("clipped above only", "ratio.clamp(1.0 - clip_range, ", "ratio.clamp(0.0, "),
+        Fault("clipped always", "min(ratio * adv", "min(clipped * adv"),
+        Fault("KL without its correction", "(ratio - 1.0 - log_ratio)", "(-log_ratio)"),
+    ],
+    "check_value_loss": [
+        Fault("value loss sign", "loss = 0.5 *", "loss = -0.5 *"),
+        Fault("no half", "loss = 0.5 *", "loss ="),
+        Fault("explained is unexplained", "explained = 1.0 - errors", "explained = errors"),
+    ],
+    "check_update": [
+        Fault("no step", "    optimizer.step()\n", ""),
+        Fault("value loss subtracted", "+ value_coef * value_loss", "- value_coef * value_loss"),
+        Fault("policy loss subtracted", "loss = policy_loss +", "loss = -policy_loss +"),
+        Fault("policy left out", "loss = policy_loss +", "loss = 0 * policy_loss +"),
+    ],
+}  # fmt: skip
+GAE, UPDATE = "Our GAE", "Our loss and update"
+CAUGHT_BY_COMPARISON = [
+    (Fault("no done mask", "going_on * next_advantage", "next_advantage"), GAE),
+    (Fault("returns without values", "advantages + values", "advantages"), GAE),
+    (Fault("max for min", "-torch.min(", "-torch.max("), UPDATE),
+    (Fault("advantages not scaled", " / (batch.advantages.std() + 1e-8)", ""), UPDATE),
+    (Fault("entropy punished", "- entropy_coef * entropy", "+ entropy_coef * entropy"), UPDATE),
+    (Fault("gradients pile up", "    optimizer.zero_grad()\n", ""), UPDATE),
+    (Fault("gradient not clipped", "parameters(), max_grad_norm)", "parameters(), 1e9)"), UPDATE),
+    (Fault("value loss without half", "loss = 0.5 *", "loss ="), UPDATE),
+]  # fmt: skip
+
+
+@pytest.fixture
+def lab() -> Iterator[ModuleType]:
+    with loaded_lab(LAB) as module:
+        yield module
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def last_line(outcome: Outcome) -> str:
+    return outcome.output.splitlines()[-1]
+
+
+class Corridor(gym.Env):
+    """Reward 1 for every step, whatever is done; it never ends by itself."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (4,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(4, dtype=np.float32), {}
+
+    def step(self, action):
+        return np.zeros(4, dtype=np.float32), 1.0, False, False, {}
+
+
+def short_demo(folder: Path, *arguments: str) -> list[str]:
+    out, table = folder / "new" / "curve.png", folder / "new" / "table.json"
+    settings = ["--steps", "300", "--n-steps", "150", "--n-epochs", "2"]
+    return ["--demo", *settings, "--out", str(out), "--json", str(table), *arguments]
+
+
+# What it prints
+
+
+def test_verify_passes_its_five_parts_in_order() -> None:
+    outcome = run_lab(LAB, "--verify")
+    assert outcome.exit_code == 0
+    assert outcome.output.startswith("PPO From Scratch -- Verification\n")
+    passed = re.findall(r"^\[PASS\] (.*?):", outcome.output, flags=re.MULTILINE)
+    assert passed == PARTS
+    assert last_line(outcome) == "[ALL PASS] PPO implementation verified"
+
+
+def test_comparison_agrees_with_stable_baselines3() -> None:
+    outcome = run_lab(LAB, "--compare-sb3")
+    assert outcome.exit_code == 0
+    assert outcome.output.startswith("PPO From Scratch -- SB3 Comparison\n")
+    assert "gamma=0.99, lambda=0.95" in outcome.output
+    assert "[PASS] Our GAE matches SB3 RolloutBuffer\n" in outcome.output
+    assert "[PASS] Our loss and update match SB3 PPO.train()\n" in outcome.output
+    assert last_line(outcome).startswith("[ALL PASS]")
+
+
+def test_without_a_mode_it_prints_help_and_exits_2() -> None:
+    outcome = run_lab(LAB)
+    assert outcome.exit_code == 2
+    assert "--verify" in outcome.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--verify", "--demo"),
+        ("--verify", "--seed", "-1"),
+        ("--demo", "--seeds", "3-1"),
+        ("--demo", "--seeds", "a"),
+        ("--demo", "--steps", "0"),
+        ("--demo", "--n-epochs", "0"),
+        ("--demo", "--clip-range", "-0.1"),
+        ("--demo", "--env", "Nowhere-v0"),
+    ],
+)
+def test_a_wrong_command_line_exits_2(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_lab(LAB, *arguments).exit_code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    arguments = ["--demo", "--out", str(tmp_path / "x.png"), "--json", str(tmp_path / "file" / "x")]
+    assert run_lab(LAB, *arguments).exit_code == 2
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_the_seed_alone_decides_what_is_printed(lab: ModuleType) -> None:
+    default = run_module(lab, "--verify")
+    same, other = (run_module(lab, "--verify", "--seed", seed) for seed in ("0", "8"))
+    assert default.output == same.output
+    assert default.output != other.output
+    assert other.exit_code == 0
+
+
+@pytest.mark.parametrize("mode", ["--verify", "--compare-sb3"])
+def test_it_passes_with_other_seeds_as_well(lab: ModuleType, mode: str) -> None:
+    for seed in (1, 2):
+        outcome = run_module(lab, mode, "--seed", str(seed))
+        assert outcome.exit_code == 0, outcome.output
+
+
+# How it is written
+
+
+def test_regions_hold_what_the_tutorial_shows() -> None:
+    source = LAB.read_text(encoding="utf-8")
+    for region, names in REGIONS.items():
+        (listing,) = re.findall(
+            rf"# --8<-- \[start:{region}\]\n(.*?)# --8<-- \[end:{region}\]", source, flags=re.DOTALL
+        )
+        assert [node.name for node in ast.parse(listing).body] == names
+
+
+def test_functions_have_at_most_40_lines() -> None:
+    for node in ast.walk(ast.parse(LAB.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 40, node.name
+
+
+# That its checks can fail
+
+
+@pytest.mark.parametrize(
+    ("check", "fault"),
+    [(check, fault) for check, faults in CAUGHT_BY_VERIFY.items() for fault in faults],
+    ids=[fault.name for faults in CAUGHT_BY_VERIFY.values() for fault in faults],
+)
+def test_its_check_notices(check: str, fault: Fault) -> None:
+    with loaded_lab(LAB, fault) as broken:
+        torch.manual_seed(0)
+        assert broken.judge(fault.name, getattr(broken, check)(0.95)) is False
+
+
+@pytest.mark.parametrize("check", CAUGHT_BY_VERIFY)
+def test_without_a_fault_the_check_passes(lab: ModuleType, check: str) -> None:
+    torch.manual_seed(0)
+    assert lab.judge(check, getattr(lab, check)(0.95)) is True
+
+
+def test_a_failed_check_makes_verify_exit_1() -> None:
+    outcome = run_lab(LAB, "--verify", fault=CAUGHT_BY_VERIFY["check_ppo_loss"][0])
+    assert outcome.exit_code == 1
+    assert outcome.failed_claims[0].startswith("PPO loss")
+    assert last_line(outcome) == f"[FAILED] {len(outcome.failed_claims)} of 5 checks"
+
+
+@pytest.mark.parametrize(
+    ("fault", "claim"), CAUGHT_BY_COMPARISON, ids=[fault.name for fault, _ in CAUGHT_BY_COMPARISON]
+)
+def test_comparison_notices(fault: Fault, claim: str) -> None:
+    outcome = run_lab(LAB, "--compare-sb3", fault=fault)
+    assert outcome.exit_code == 1
+    assert any(failed.startswith(claim) for failed in outcome.failed_claims)
+
+
+# What it computes
+
+
+def test_a_last_reward_reaches_back_and_nothing_passes_an_end(lab: ModuleType) -> None:
+    rewards, dones = torch.tensor([0.0, 0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    advantages, returns = lab.compute_gae(rewards, torch.zeros(4), 100.0, dones, 0.5, 0.5)
+    assert advantages.tolist() == [0.0, 0.0, 0.25, 1.0]
+    assert torch.equal(returns, advantages)
+
+
+def test_truncation_bootstraps_from_the_last_value(lab: ModuleType) -> None:
+    model = lab.ActorCritic(4, 2, discrete=True)
+    torch.nn.init.constant_(model.value_head.bias, 100.0)  # = 1 / (1 - 0.99): as if for ever
+    env = gym.wrappers.TimeLimit(Corridor(), 5)
+    transitions, next_value, returns = lab.collect_rollout(env, model, 12, "cpu")
+    batch = lab.transitions_to_batch(transitions, next_value, 0.99, 0.95)
+    assert [step.done for step in transitions].count(True) == 2
+    assert returns == [5.0, 5.0]
+    torch.testing.assert_close(batch.returns, torch.full((12,), 100.0))
+
+
+def test_a_rollout_goes_on_with_the_unfinished_episode(lab: ModuleType) -> None:
+    env, model = gym.wrappers.TimeLimit(Corridor(), 10), lab.ActorCritic(4, 2, discrete=True)
+    ended = [lab.collect_rollout(env, model, 4, "cpu")[2] for _ in range(3)]
+    assert ended == [[], [], [10.0]]
+
+
+def test_updates_report_what_the_book_reads(lab: ModuleType) -> None:
+    model = lab.ActorCritic(13, 4)
+    optimizer, before = torch.optim.Adam(model.parameters()), model.policy_head.weight.clone()
+    obs, actions = torch.randn(8, 13), torch.randn(8, 4)
+    batch = lab.Batch(obs, actions, torch.zeros(8), torch.randn(8), torch.randn(8))
+    info = lab.ppo_update(model, optimizer, batch)
+    assert set(info) == {
+        *("policy_loss", "approx_kl", "clip_fraction", "ratio_mean"),
+        *("value_loss", "explained_variance", "entropy", "total_loss", "grad_norm"),
+    }
+    assert all(math.isfinite(number) for number in info.values())
+    assert not torch.equal(before, model.policy_head.weight)
+
+
+# The demo and the exercises
+
+
+def test_a_short_demo_stores_its_seeds_and_draws_them(tmp_path: Path) -> None:
+    outcome = run_lab(LAB, *short_demo(tmp_path, "--seeds", "0-1"))
+    assert outcome.exit_code == 1  # nothing is learned in 300 steps
+    assert outcome.output.startswith("PPO From Scratch -- Demo\n")
+    assert last_line(outcome) == "[FAILED] 2 of 2 checks"
+    text = (tmp_path / "new" / "table.json").read_text(encoding="utf-8")
+    table = json.loads(text)
+    assert text == json.dumps(table, indent=2, sort_keys=True) + "\n"
+    assert table["schema"] == "lab-seeds/1"
+    assert [row["seed"] for row in table["rows"]] == [0, 1]
+    keys = {"seed", "steps_to_target", "final_mean", "seconds", "curve"}
+    assert all(set(row) == keys and len(row["curve"]) == 2 for row in table["rows"])
+    assert table["command"].startswith("python scripts/labs/ppo_from_scratch.py --demo")
+    assert set(table["versions"]) == {"gymnasium", "numpy", "torch"}
+    assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"table.json", "curve.png"}
+
+
+def test_the_same_seed_learns_the_same(lab: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "fresh_mean", lambda env, model: 0.0)
+    settings = lab.Settings(n_steps=100, n_epochs=2)
+    first, again, other = (lab.learn("CartPole-v1", seed, 200, settings) for seed in (3, 3, 4))
+    for row in (first, again, other):
+        del row["seconds"]
+    assert first == again
+    assert first["curve"] != other["curve"]
+
+
+def test_exercise_2_lambda_widens_the_advantages(lab: ModuleType) -> None:
+    spread = []
+    for gae_lambda in ("0", "0.5", "1"):
+        outcome = run_module(lab, "--verify", "--gae-lambda", gae_lambda)
+        assert outcome.exit_code == 0
+        found = re.findall(rf"lambda {gae_lambda}: .* is ([\d.]+)", outcome.output)
+        spread.append(float(found[0]))
+    assert spread == sorted(spread)
+
+
+def test_exercise_3_the_clip_range_reaches_the_update(
+    lab: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen, update = set(), lab.ppo_update
+    monkeypatch.setattr(lab, "fresh_mean", lambda env, model: 0.0)
+    monkeypatch.setattr(lab, "ppo_update", lambda *given: seen.add(given[3:]) or update(*given))
+    flags = ["--clip-range", "0.4", "--value-coef", "0.3", "--entropy-coef", "0.01"]
+    run_module(lab, *short_demo(tmp_path, *flags))
+    assert seen == {(0.4, 0.3, 0.01)}
+
+
+def test_exercise_5_fetch_is_13_numbers_and_4_actions(
+    lab: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shapes = set()
+
+    def no_episodes(env: gym.Env, model: torch.nn.Module) -> float:
+        shapes.add((env.observation_space.shape, model.policy_head.out_features))
+        return -9.0
+
+    monkeypatch.setattr(lab, "fresh_mean", no_episodes)
+    outcome = run_module(lab, *short_demo(tmp_path, "--env", "FetchReachDense-v4"))
+    assert outcome.exit_code == 1
+    assert shapes == {((13,), 4)}
+    table = json.loads((tmp_path / "new" / "table.json").read_text(encoding="utf-8"))
+    assert {"gymnasium-robotics", "mujoco"} < set(table["versions"])
+    assert all(-30 < mean < 0 for mean in table["rows"][0]["curve"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_the_demo_learns_cartpole(tmp_path: Path, seed: str) -> None:
+    outcome = run_lab(LAB, "--demo", "--out", str(tmp_path / "curve.png"), "--seed", seed)
+    assert outcome.exit_code == 0, outcome.output
+
+
+@pytest.mark.slow
+def test_exercise_5_learns(tmp_path: Path) -> None:
+    arguments = ["--env", "FetchReachDense-v4", "--out", str(tmp_path / "curve.png")]
+    outcome = run_lab(LAB, "--demo", *arguments)
+    assert outcome.exit_code == 0, outcome.output
