@@ -13,7 +13,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from robotics_rl import artifacts, cli, config, envs
+from robotics_rl import artifacts, cli, config, envs, options
 from robotics_rl.config import TrainSettings
 from robotics_rl.devices import device_name, usable_cores
 from robotics_rl.episodes import side_by_side
@@ -68,7 +68,7 @@ class Trial:
         parser.add_argument("--seeds", help="only these training seeds")
         parser.add_argument("--only", default="", help="only tasks with this name or environment")
         flags = parser.parse_args(argv)
-        chosen = config.parse_seeds(flags.seeds) if flags.seeds else None
+        chosen = options.parse_seeds(flags.seeds) if flags.seeds else None
         for task in self.tasks:
             if flags.only not in ("", task.name, task.env_id):
                 continue

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from robotics_rl import artifacts, cli, commands, config, reporting
+from robotics_rl import artifacts, cli, commands, config, options, reporting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.errors import UsageError
@@ -241,7 +241,8 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
     """Mean, intervals and per-seed values over training seeds, beside the two floors."""
     results_dir, tag = given.get("results_dir", EvalSettings.results_dir), given.get("run_tag")
     settings = [
-        card.settings({"seed": seed, "run_tag": tag}) for seed in config.parse_seeds(given["seeds"])
+        card.settings({"seed": seed, "run_tag": tag})
+        for seed in options.parse_seeds(given["seeds"])
     ]
     by_seed = {one.run.seed: card.evaluation_path(one, results_dir) for one in settings}
     missing = [seed for seed, path in by_seed.items() if not path.exists()]

@@ -16,9 +16,9 @@ from stable_baselines3.common.policies import BasePolicy
 
 from robotics_rl import tensors
 from robotics_rl.artifacts import atomic_write, metadata_path, read_json, sha256_of, write_json
-from robotics_rl.config import is_folder_name
 from robotics_rl.errors import UsageError
 from robotics_rl.learners.sb3 import ALGORITHMS, policy_kwargs, policy_name
+from robotics_rl.options import is_folder_name
 from robotics_rl.schemas import Metadata, Training
 
 # What a loading process must not need: this project, an environment, or a gigabyte of buffer. The

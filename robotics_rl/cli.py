@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from robotics_rl import config
+from robotics_rl import config, options
 from robotics_rl.config import (
     ALGORITHMS,
     RECIPES,
@@ -104,7 +104,7 @@ def eval_settings(given: Mapping[str, Any]) -> tuple[EvalSettings, list[int]]:
     """Check parsed evaluation flags; whoever describes a video wants one."""
     if {"video_out", "n_video_episodes"} & given.keys():
         given = {"video": True, **given}
-    settings: EvalSettings = config.fill(EvalSettings, given)
+    settings: EvalSettings = options.fill(EvalSettings, given)
     if (settings.ckpt is None) == (settings.baseline is None):
         raise UsageError(
             "there must be one thing to evaluate; "
@@ -129,14 +129,14 @@ def add_options(
         only: names of the fields to add (default: all).
         renamed: fields to add, by the name they get here.
     """
-    for row in config.option_rows(*parts):
+    for row in options.option_rows(*parts):
         wanted = renamed or only
         if wanted is not None and row.name not in wanted:
             continue
         name = renamed[row.name] if renamed else row.name
         default = (defaults or {}).get(row.name)
-        shown = _default_text(row.name, parts) if default is None else config.as_typed(default)
-        flags = [config.flag_of(name), *row.metadata["aliases"]]
+        shown = _default_text(row.name, parts) if default is None else options.as_typed(default)
+        flags = [options.flag_of(name), *row.metadata["aliases"]]
         kwargs: dict[str, Any] = {
             "dest": name,
             "default": argparse.SUPPRESS,
@@ -154,9 +154,9 @@ def add_options(
 def _default_text(name: str, parts: Sequence[type]) -> str:
     """The default, or each algorithm's where they differ; nothing for what is off or unset."""
     by_part = {
-        part.__name__.lower(): config.as_typed(row.default)
+        part.__name__.lower(): options.as_typed(row.default)
         for part in parts
-        for row in config.option_rows(part)
+        for row in options.option_rows(part)
         if row.name == name and row.default is not None and row.default is not False
     }
     if len(set(by_part.values())) > 1:
@@ -202,10 +202,10 @@ class _PrintDefaults(argparse.Action):
 def defaults_table() -> str:
     """Every setting, its default per algorithm, and what the recipe ``fast`` puts in its place."""
     rows = [["setting", *ALGORITHMS, "recipe fast"]]
-    for row in config.option_rows(*ALGORITHMS.values(), SelectiveHER, Fast, Run):
+    for row in options.option_rows(*ALGORITHMS.values(), SelectiveHER, Fast, Run):
         cells = [_default_cell(row.name, algorithm) for algorithm in ALGORITHMS.values()]
         replaced = RECIPES["fast"].get(row.name)
-        rows.append([row.name, *cells, "" if replaced is None else config.as_typed(replaced)])
+        rows.append([row.name, *cells, "" if replaced is None else options.as_typed(replaced)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -222,7 +222,7 @@ def defaults_table() -> str:
 
 def _default_cell(name: str, algorithm: type) -> str:
     off_policy = (SelectiveHER, Fast) if issubclass(algorithm, config.OffPolicy) else ()
-    for row in config.option_rows(algorithm, *off_policy, Run):
+    for row in options.option_rows(algorithm, *off_policy, Run):
         if row.name == name:
-            return config.as_typed(row.default)
+            return options.as_typed(row.default)
     return "-"

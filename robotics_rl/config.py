@@ -6,91 +6,42 @@ Flags, metadata, ``--print-defaults`` and validation are all made from these dat
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
 from robotics_rl.errors import UsageError
-
-MAX_SEED = 2**32 - 1  # numpy takes no larger one
-MAX_EPISODES = 1_000_000
-Check = Callable[[Any], str | None]  # what a value must be, or None where it is fine
-
-
-def _positive(value: float) -> str | None:
-    return None if value > 0 and math.isfinite(value) else "must be a number above 0"
-
-
-def _not_negative(value: float) -> str | None:
-    return None if value >= 0 and math.isfinite(value) else "must be a number of at least 0"
-
-
-def _seed(value: int) -> str | None:
-    return None if 0 <= value <= MAX_SEED else f"must lie between 0 and {MAX_SEED}"
-
-
-def _number_of_episodes(value: int) -> str | None:
-    return None if 0 < value <= MAX_EPISODES else f"must lie between 1 and {MAX_EPISODES:,}"
-
-
-def _rate(value: float) -> str | None:
-    return None if 0 <= value <= 1 else "must lie between 0 and 1"
-
-
-def _layer_sizes(value: tuple[int, ...]) -> str | None:
-    return None if value and all(size > 0 for size in value) else "needs layer sizes such as 64,64"
-
-
-def _file_path(value: str) -> str | None:
-    return "must name a file, not a folder" if value.endswith("/") else None
-
-
-def _folder_name(value: str) -> str | None:
-    return None if is_folder_name(value) else "must name a folder inside the other one"
-
-
-def is_folder_name(value: Any) -> bool:
-    """Whether it names something inside a folder, and not elsewhere."""
-    path = PurePath(value) if isinstance(value, str) and value else None
-    return path is not None and not path.is_absolute() and ".." not in path.parts
-
-
-def _positive_or_minus_one(value: int) -> str | None:
-    return (
-        None if value == -1 or value > 0 else "must be positive, or -1 for one per step collected"
-    )
-
-
-def _one_of(*choices: str) -> Check:
-    return lambda value: None if value in choices else f"must be one of: {', '.join(choices)}"
-
-
-def _entropy_coefficient(value: float | str) -> str | None:
-    fine = value == "auto" if isinstance(value, str) else value >= 0 and math.isfinite(value)
-    return None if fine else "must be a number of at least 0, or auto"
-
-
-def option(default: Any, help_text: str, check: Check | None = None, *aliases: str) -> Any:
-    """A dataclass field that is also a flag; ``--field-name`` and the ``aliases`` set it."""
-    return field(default=default, metadata={"help": help_text, "check": check, "aliases": aliases})
-
-
-def revised(owner: type, name: str, default: Any) -> Any:
-    """The field ``name`` of ``owner`` with another default."""
-    inherited = next(row for row in dataclasses.fields(owner) if row.name == name)
-    return field(default=default, metadata=inherited.metadata)
+from robotics_rl.options import (
+    MAX_SEED,
+    file_path,
+    fill,
+    flag_of,
+    folder_name,
+    layer_sizes,
+    not_negative,
+    number_of_episodes,
+    one_of,
+    option,
+    option_names,
+    option_rows,
+    parse_seeds,
+    positive,
+    positive_or_minus_one,
+    rate,
+    revised,
+    seed_number,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperparameters:
     """What every algorithm has."""
 
-    learning_rate: float = option(3e-4, "step size of Adam", _positive)
-    gamma: float = option(0.99, "discount factor", _rate)
-    batch_size: int = option(256, "samples per gradient step", _positive)
+    learning_rate: float = option(3e-4, "step size of Adam", positive)
+    gamma: float = option(0.99, "discount factor", rate)
+    batch_size: int = option(256, "samples per gradient step", positive)
     net_arch: tuple[int, ...] = option(
-        (64, 64), "hidden layer sizes of actor and critic", _layer_sizes
+        (64, 64), "hidden layer sizes of actor and critic", layer_sizes
     )
 
 
@@ -98,11 +49,11 @@ class Hyperparameters:
 class PPO(Hyperparameters):
     """Proximal policy optimization (Schulman et al. 2017), the book's settings."""
 
-    n_steps: int = option(1024, "steps per environment and rollout", _positive)
-    n_epochs: int = option(10, "passes over each rollout", _positive)
-    clip_range: float = option(0.2, "how far the policy ratio may move from 1", _positive)
-    gae_lambda: float = option(0.95, "bias-variance trade-off of the advantages", _rate)
-    ent_coef: float = option(0.0, "weight of the entropy bonus", _not_negative)
+    n_steps: int = option(1024, "steps per environment and rollout", positive)
+    n_epochs: int = option(10, "passes over each rollout", positive)
+    clip_range: float = option(0.2, "how far the policy ratio may move from 1", positive)
+    gae_lambda: float = option(0.95, "bias-variance trade-off of the advantages", rate)
+    ent_coef: float = option(0.0, "weight of the entropy bonus", not_negative)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +61,18 @@ class OffPolicy(Hyperparameters):
     """What the algorithms with a replay buffer share."""
 
     net_arch: tuple[int, ...] = revised(Hyperparameters, "net_arch", (256, 256))
-    buffer_size: int = option(1_000_000, "transitions that the replay buffer holds", _positive)
-    learning_starts: int = option(10_000, "environment steps before learning", _not_negative)
-    tau: float = option(0.005, "share by which the target networks move", _rate)
-    train_freq: int = option(1, "vector steps between two trainings", _positive)
+    buffer_size: int = option(1_000_000, "transitions that the replay buffer holds", positive)
+    learning_starts: int = option(10_000, "environment steps before learning", not_negative)
+    tau: float = option(0.005, "share by which the target networks move", rate)
+    train_freq: int = option(1, "vector steps between two trainings", positive)
     gradient_steps: int = option(
-        1, "gradient steps per training (-1: one per step collected)", _positive_or_minus_one
+        1, "gradient steps per training (-1: one per step collected)", positive_or_minus_one
     )
+
+
+def _entropy_coefficient(value: float | str) -> str | None:
+    fine = value == "auto" if isinstance(value, str) else value >= 0 and math.isfinite(value)
+    return None if fine else "must be a number of at least 0, or auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +90,7 @@ class TD3(OffPolicy):
 
     learning_rate: float = revised(Hyperparameters, "learning_rate", 1e-3)
     action_noise: float = option(
-        0.1, "standard deviation of the exploration noise on actions in [-1, 1]", _not_negative
+        0.1, "standard deviation of the exploration noise on actions in [-1, 1]", not_negative
     )
 
 
@@ -148,12 +104,12 @@ class HER:
     """Hindsight experience replay (Andrychowicz et al. 2017)."""
 
     n_sampled_goal: int = option(
-        4, "relabelled goals per real one", _positive, "--her-n-sampled-goal"
+        4, "relabelled goals per real one", positive, "--her-n-sampled-goal"
     )
     goal_selection_strategy: str = option(
         "future",
         "where relabelled goals come from: future, final or episode",
-        _one_of("future", "final", "episode"),
+        one_of("future", "final", "episode"),
         "--her-goal-selection-strategy",
     )
 
@@ -163,7 +119,7 @@ class SelectiveHER(HER):
     """HER as the engine ``fast`` has it, which can leave out goals that teach nothing."""
 
     trivial_goal_keep: float = option(
-        1.0, "share kept of relabelled goals that are achieved already (1: textbook HER)", _rate
+        1.0, "share kept of relabelled goals that are achieved already (1: textbook HER)", rate
     )
 
 
@@ -175,7 +131,7 @@ class Fast:
         False, "scale inputs to mean 0 and deviation 1; folded into the weights when saved"
     )
     random_action_prob: float = option(
-        0.0, "probability of a uniformly random action while collecting", _rate
+        0.0, "probability of a uniformly random action while collecting", rate
     )
     deterministic_engine: bool = option(
         False, "step and learn in turns, for debugging (side by side is repeatable as well)"
@@ -225,31 +181,31 @@ def recipe_for(algo: str, env_id: str, engine: str, *, her: bool) -> str:
 class Run:
     """Where and how long to train."""
 
-    seed: int = option(0, "seed of weights, environments and noise", _seed)
-    total_steps: int = option(1_000_000, "environment steps, summed over environments", _positive)
-    n_envs: int = option(8, "environments stepped side by side", _positive)
+    seed: int = option(0, "seed of weights, environments and noise", seed_number)
+    total_steps: int = option(1_000_000, "environment steps, summed over environments", positive)
+    n_envs: int = option(8, "environments stepped side by side", positive)
     device: str = option("auto", "auto, cpu, cuda or cuda:N")
     engine: str = option(
         "fast",
         "what steps and learns: fast, or sb3 (which serves what fast does not)",
-        _one_of(*ENGINES),
+        one_of(*ENGINES),
     )
     recipe: str = option(
         "fast",
         "set of hyper-parameters: fast (sparse Fetch with SAC and HER), or book",
-        _one_of(*RECIPES),
+        one_of(*RECIPES),
     )
     out: str | None = option(
-        None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)", _file_path
+        None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)", file_path
     )
     checkpoints_dir: str = option("checkpoints", "where checkpoints go")
     log_dir: str = option("runs", "where curves go")
     run_tag: str | None = option(
-        None, "sub-folder of every root for this run's artifacts", _folder_name
+        None, "sub-folder of every root for this run's artifacts", folder_name
     )
-    track: str = option("tb", "TensorBoard (tb) or curves.csv alone (none)", _one_of("tb", "none"))
+    track: str = option("tb", "TensorBoard (tb) or curves.csv alone (none)", one_of("tb", "none"))
     checkpoint_freq: int = option(
-        50_000, "environment steps between two saved training states (0: never)", _not_negative
+        50_000, "environment steps between two saved training states (0: never)", not_negative
     )
     resume: bool = option(False, "go on with the unfinished run that was stopped here")
     progress: bool = option(True, "show progress")
@@ -308,27 +264,27 @@ class EvalSettings:
 
     ckpt: str | None = option(None, "checkpoint to evaluate")
     baseline: str | None = option(
-        None, "floor to evaluate instead: do-nothing or random", _one_of("do-nothing", "random")
+        None, "floor to evaluate instead: do-nothing or random", one_of("do-nothing", "random")
     )
     env: str | None = option(None, "environment id (default: the one trained on)")
     algo: str = option("auto", "algorithm of a checkpoint without metadata")
     engine: str = option(
         "fast",
         "how episodes of a Fetch policy are played: fast (side by side) or sb3 (one by one)",
-        _one_of(*ENGINES),
+        one_of(*ENGINES),
     )
-    n_episodes: int = option(100, "episodes", _number_of_episodes)
-    seed: int = option(0, "reset seed of the first episode; the next ones follow", _seed)
+    n_episodes: int = option(100, "episodes", number_of_episodes)
+    seed: int = option(0, "reset seed of the first episode; the next ones follow", seed_number)
     seeds: str | None = option(None, "reset seeds instead, such as 0,1,2 or 0-99")
     deterministic: bool = option(True, "act without exploration noise")
     json_out: str | None = option(None, "result path (default: results/RUN_env_seedK_eval.json)")
     results_dir: str = option("results", "where results go")
     run_tag: str | None = option(
-        None, "sub-folder of the results (default: the run's own)", _folder_name
+        None, "sub-folder of the results (default: the run's own)", folder_name
     )
     video: bool = option(False, "record episodes as MP4")
     video_out: str | None = option(None, "video path (default: videos/RUN_ENV_seedK.mp4)")
-    n_video_episodes: int = option(1, "episodes in the video", _positive)
+    n_video_episodes: int = option(1, "episodes in the video", positive)
     device: str = option("cpu", "auto, cpu, cuda or cuda:N; small networks act fastest on the cpu")
     trust_pickle: bool = option(False, "run the code inside a checkpoint that has no metadata")
     progress: bool = option(True, "show progress")
@@ -349,26 +305,6 @@ class EvalSettings:
         if len(seeds) < n_episodes:
             raise UsageError(f"--seeds names {len(seeds)} of {n_episodes} episodes; name more")
         return seeds[:n_episodes]
-
-
-def parse_seeds(text: str) -> list[int]:
-    """``0,1,2``, ``0-99`` or both → seeds.
-
-    Raises:
-        UsageError: anything else.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"cannot read seeds {text!r}; write them as 0,1,2 or 0-99")
-        span = range(int(first), int(last if dash else first) + 1)
-        if len(seeds) + len(span) > MAX_EPISODES:
-            raise UsageError(f"{text!r} names too many seeds; {MAX_EPISODES:,} are the most")
-        seeds += span
-    if not seeds:
-        raise UsageError(f"no seeds in {text!r}; write them as 0,1,2 or 0-99")
-    return seeds
 
 
 def resolve(
@@ -430,7 +366,7 @@ def resolve(
 def _chosen(name: str, choices: Iterable[str], given: Mapping[str, Any]) -> str | None:
     """A word that was given, checked, as everything else depends on it."""
     value = given.get(name)
-    problem = _one_of(*choices)(value) if value is not None else None
+    problem = one_of(*choices)(value) if value is not None else None
     if problem:
         raise UsageError(f"{flag_of(name)} is {value}; it {problem}")
     return value
@@ -438,47 +374,8 @@ def _chosen(name: str, choices: Iterable[str], given: Mapping[str, Any]) -> str 
 
 def _needs(name: str, algo: str, her: bool) -> str:
     """What a setting without effect would need."""
-    if name in _names(SelectiveHER) and not her:
+    if name in option_names(SelectiveHER) and not her:
         return "--her"
-    if name in _names(Fast) | _names(SelectiveHER):
+    if name in option_names(Fast) | option_names(SelectiveHER):
         return "--engine fast, which serves Fetch tasks with --algo sac, td3 or ddpg"
     return f"another --algo than {algo}"
-
-
-def flag_of(name: str) -> str:
-    """``batch_size`` → ``--batch-size``."""
-    return "--" + name.replace("_", "-")
-
-
-def option_rows(*parts: type) -> Iterator[dataclasses.Field[Any]]:
-    """The fields of several dataclasses, each name once."""
-    seen: set[str] = set()
-    for part in parts:
-        for row in dataclasses.fields(part):
-            if row.name not in seen:
-                seen.add(row.name)
-                yield row
-
-
-def _names(part: type) -> set[str]:
-    return {row.name for row in dataclasses.fields(part)}
-
-
-def fill(part: type, values: Mapping[str, Any]) -> Any:
-    """An instance of a settings dataclass with ``values``, every one checked."""
-    filled = part(**{name: values[name] for name in _names(part) & values.keys()})
-    for row in dataclasses.fields(part):
-        check: Check | None = row.metadata["check"]
-        value = getattr(filled, row.name)
-        try:
-            problem = check(value) if check and value is not None else None
-        except TypeError:  # a word where a number belongs
-            problem = "must be a number"
-        if problem:
-            raise UsageError(f"{flag_of(row.name)} is {as_typed(value)}; it {problem}")
-    return filled
-
-
-def as_typed(value: Any) -> str:
-    """A value as its flag takes it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

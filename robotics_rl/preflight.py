@@ -6,7 +6,7 @@ import psutil
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
-from robotics_rl import artifacts, config, envs
+from robotics_rl import artifacts, config, envs, options
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import TrainSettings
 from robotics_rl.envs import Env, MakeEnv
@@ -73,7 +73,7 @@ def _check_rollout(values: config.PPO, n_envs: int) -> None:
     """Advantages are normalised over a batch, and one sample has no spread."""
     for name, size in (("batch_size", values.batch_size), ("n_steps", values.n_steps * n_envs)):
         if size < 2:
-            raise UsageError(f"{config.flag_of(name)} leaves PPO one sample; it needs at least 2")
+            raise UsageError(f"{options.flag_of(name)} leaves PPO one sample; it needs at least 2")
 
 
 def _check_memory(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:

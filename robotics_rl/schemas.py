@@ -256,6 +256,25 @@ class TrivialGoals:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabSeeds:
+    """What the demo of a lab came to with each of several seeds."""
+
+    schema: ClassVar[str] = "lab-seeds/1"
+    lab: str
+    title: str
+    target: str  # what a seed must reach
+    n_learned: int
+    rows: list[dict[str, Any]]  # per seed: what the lab measured, and whether it ``learned``
+    created_at: str
+    command: list[str]
+    git: dict[str, Any]
+    device_name: str
+    platform: str
+    cpu_cores: int | None
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvDescription:
     """What ``ch01_env_anatomy.py describe`` finds."""
 

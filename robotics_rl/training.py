@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
-from robotics_rl import artifacts, checkpoints, config, curves, envs, preflight, training_state
+from robotics_rl import artifacts, checkpoints, curves, envs, options, preflight, training_state
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.callbacks import (
     Diagnostician,
@@ -172,7 +172,7 @@ def _require_same_settings(asked: dict[str, Any], saved: dict[str, Any]) -> None
     for name, value in asked.items():
         if saved.get(name) != value:
             raise UsageError(
-                f"the unfinished run had {config.flag_of(name)} {saved.get(name)}, not {value}; "
+                f"the unfinished run had {options.flag_of(name)} {saved.get(name)}, not {value}; "
                 "give the same flags, or start afresh without --resume"
             )
 

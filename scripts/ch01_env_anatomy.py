@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robotics_rl import artifacts, chapters, cli, commands, config, rendering, reporting
+from robotics_rl import artifacts, chapters, cli, commands, rendering, reporting
 from robotics_rl.chapters import Criterion
-from robotics_rl.config import EvalSettings, option
+from robotics_rl.config import EvalSettings
+from robotics_rl.options import Check, fill, option, revised
 from robotics_rl.provenance import utc_now
 from robotics_rl.schemas import BoxDescription, EnvDescription, ObservationPart
 
@@ -54,7 +55,7 @@ OBSERVATION_PARTS = {
 }
 
 
-def _at_least(bound: float) -> config.Check:
+def _at_least(bound: float) -> Check:
     return lambda value: None if bound <= value < math.inf else f"must be at least {bound}"
 
 
@@ -63,12 +64,12 @@ class Anatomy:
     """The flags of this chapter."""
 
     env_id: str = option("auto", f"environment id; auto is {DEFAULT_ENV}")
-    seed: int = config.revised(EvalSettings, "seed", 0)
+    seed: int = revised(EvalSettings, "seed", 0)
     describe_out: str = option("results/ch01_env_describe.json", "where the description goes")
     n_steps: int = option(500, "random steps whose rewards are compared", _at_least(1))
     n_random_goals: int = option(3, "other goals per step", _at_least(0))
     atol: float = option(1e-6, "largest difference between equal rewards", _at_least(0))
-    n_episodes: int = config.revised(EvalSettings, "n_episodes", 10)
+    n_episodes: int = revised(EvalSettings, "n_episodes", 10)
     random_out: str = option("results/ch01_random_metrics.json", "where the random floor goes")
 
 
@@ -93,7 +94,7 @@ def _flags(command: str, given: Mapping[str, Any]) -> Anatomy:
     if values.get("env_id", "auto") == "auto":
         values["env_id"] = DEFAULT_ENV
     envs.require_id(values["env_id"], envs.fetch_ids())
-    flags: Anatomy = config.fill(Anatomy, values)
+    flags: Anatomy = fill(Anatomy, values)
     return flags
 
 

@@ -2,9 +2,11 @@
 
 import pytest
 
-from robotics_rl import config
+from robotics_rl import config, options
 from robotics_rl.cli import defaults_table, parse_train
-from robotics_rl.config import PPO, SAC, EvalSettings, UsageError, parse_seeds, resolve
+from robotics_rl.config import PPO, SAC, EvalSettings, resolve
+from robotics_rl.errors import UsageError
+from robotics_rl.options import parse_seeds
 
 
 def test_the_books_settings_are_the_defaults():
@@ -57,12 +59,12 @@ def test_net_arch_reads_layer_sizes():
 
 def test_every_setting_stands_in_the_printed_defaults():
     table = defaults_table()
-    for row in config.option_rows(*_PARTS):
+    for row in options.option_rows(*_PARTS):
         assert f"\n{row.name} " in table
 
 
 def test_every_flag_has_a_help_text():
-    for row in config.option_rows(*_PARTS):
+    for row in options.option_rows(*_PARTS):
         assert row.metadata["help"]
 
 
@@ -131,7 +133,7 @@ def test_flag_wins_over_recipe_and_recipe_over_default():
 
 
 def test_every_value_of_a_recipe_is_a_setting():
-    names = {row.name for row in config.option_rows(config.SAC, *_PARTS)}
+    names = {row.name for row in options.option_rows(config.SAC, *_PARTS)}
     for recipe in config.RECIPES.values():
         assert recipe.keys() <= names
 

@@ -26,7 +26,7 @@ from support import (
     tree,
 )
 
-from robotics_rl import artifacts, cli, envs
+from robotics_rl import artifacts, cli, envs, options
 from robotics_rl.curves import read_curves
 from robotics_rl.envs.vector import training_seeds
 from robotics_rl.training import train
@@ -365,7 +365,7 @@ def test_command_line_values_reach_the_algorithm(workdir: Path) -> None:
         "n_steps": "16", "n_epochs": "3", "clip_range": "0.3", "gae_lambda": "0.8",
         "gamma": "0.5", "learning_rate": "0.01", "ent_coef": "0.02", "batch_size": "8",
     }  # fmt: skip
-    given = [part for name, value in flags.items() for part in (cli.config.flag_of(name), value)]
+    given = [part for name, value in flags.items() for part in (options.flag_of(name), value)]
     succeed("train.py", *TINY_PPO, *given)
     from stable_baselines3 import PPO
 

@@ -1,0 +1,166 @@
+"""Runs the demo of a lab with several seeds: one lucky run proves nothing.
+
+Writes `results/labs/NAME.json` after every seed; what is in it already is not run again.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from robotics_rl import artifacts, cli, options, rendering
+from robotics_rl.artifacts import read_json
+from robotics_rl.errors import UsageError
+from robotics_rl.provenance import command_line, git_state, machine, utc_now
+from robotics_rl.schemas import LabSeeds
+from robotics_rl.versions import gather_versions
+
+FOLDER = Path("results", "labs")
+Row = dict[str, Any]  # of one seed
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What a lab learns with one seed, and what that must come to."""
+
+    lab: str
+    title: str
+    seeds: str  # published
+    run: Callable[[Any, int], Row]  # the lab's module and the seed → everything measured
+    learned: Callable[[Row], bool]
+    target: str  # what `learned` asks, in words
+
+
+def _cartpole(lab: Any, seed: int) -> Row:
+    return dict(lab.learn("CartPole-v1", seed, 50_000, lab.TASKS["CartPole-v1"][1]))
+
+
+def _dense_reach(lab: Any, seed: int) -> Row:
+    env_id = "FetchReachDense-v4"
+    return dict(lab.learn(env_id, seed, 200_000, lab.TASKS[env_id][1]))
+
+
+def _pendulum(lab: Any, seed: int) -> Row:
+    return dict(lab.learn(seed, lab.Settings(steps=15_000)))
+
+
+def _point_reach(lab: Any, seed: int) -> Row:
+    row: Row = {"seed": seed}
+    for mode, her in {"with_her": lab.HERConfig(), "without_her": lab.HERConfig(k=0)}.items():
+        result = lab.train(replace(lab.TrainConfig(seed=seed), her=her))
+        row |= {f"success_{mode}": result.curves["success"][-1]}
+        row |= {f"seconds_{mode}": round(result.seconds, 1), f"curves_{mode}": result.curves}
+    return row
+
+
+def _in_time(row: Row) -> bool:
+    return row["steps_to_target"] is not None
+
+
+DEMOS = {
+    "ppo_cartpole": Demo(
+        lab="ppo_from_scratch",
+        title="PPO on CartPole-v1",
+        seeds="0-9",
+        run=_cartpole,
+        learned=_in_time,
+        target="mean return of 195 over 20 fresh episodes within 50,000 steps",
+    ),
+    "ppo_dense_reach": Demo(
+        lab="ppo_from_scratch",
+        title="PPO on FetchReachDense-v4",
+        seeds="0-2",
+        run=_dense_reach,
+        learned=_in_time,
+        target="mean return of -1.5 over 20 fresh episodes within 200,000 steps",
+    ),
+    "sac_pendulum": Demo(
+        lab="sac_from_scratch",
+        title="SAC on Pendulum-v1",
+        seeds="0-4",
+        run=_pendulum,
+        learned=lambda row: row["steps_to_solved"] is not None,
+        target="mean return above -200 over 10 episodes within 15,000 steps",
+    ),
+    "ddpg_her_point_reach": Demo(
+        lab="ddpg_her_from_scratch",
+        title="DDPG with and without HER on PointReach-v0",
+        seeds="0-4",
+        run=_point_reach,
+        learned=lambda row: row["success_with_her"] >= 0.9 and row["success_without_her"] <= 0.2,
+        target="success of 90 % over 50 fresh episodes after 150, and of 20 % at most without HER",
+    ),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the seeds that are missing; exit code 1 if any seed of the demo did not learn."""
+    parser = cli.Parser(
+        prog="scripts/lab_seeds.py",
+        description=__doc__,
+        epilog="example:\n  bash docker/dev.sh python scripts/lab_seeds.py ppo_cartpole",
+    )
+    parser.add_argument("demo", choices=list(DEMOS), help="what to learn")
+    parser.add_argument("--seeds", help="seeds (default: the published ones)")
+    parser.add_argument("--fresh", action="store_true", help="run every seed again")
+    parser.add_argument("--results-dir", default=str(FOLDER), help=f"folder (default: {FOLDER})")
+    flags = parser.parse_args(argv)
+    demo, path = DEMOS[flags.demo], Path(flags.results_dir, f"{flags.demo}.json")
+    artifacts.require_file(path)
+    rendering.render_nothing()
+    rows = {} if flags.fresh else _rows_of(path)
+    for seed in options.parse_seeds(flags.seeds or demo.seeds):
+        if seed not in rows:
+            rows[seed] = _learn(demo, seed)
+            artifacts.write_json(path, _document(demo, rows))
+    learned = [seed for seed, row in rows.items() if row["learned"]]
+    print(f"{demo.title}: {len(learned)} of {len(rows)} seeds learned ({demo.target})")
+    print(f"OK: wrote {path}")
+    return 0 if len(learned) == len(rows) else 1
+
+
+def _rows_of(path: Path) -> dict[int, Row]:
+    return {row["seed"]: row for row in read_json(path)["rows"]} if path.exists() else {}
+
+
+def _learn(demo: Demo, seed: int) -> Row:
+    import torch
+
+    torch.set_num_threads(1)  # as the lab does; more of them only wait for each other
+    row = demo.run(load_lab(demo.lab), seed)
+    return {**row, "learned": demo.learned(row)}
+
+
+def load_lab(name: str) -> Any:
+    """The module of `scripts/labs/NAME.py`.
+
+    Raises:
+        UsageError: the demo needs a package that is not installed.
+    """
+    try:
+        return importlib.import_module(f"labs.{name}")
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error}; start commands with: bash docker/dev.sh …") from None
+
+
+def _document(demo: Demo, rows: Mapping[int, Row]) -> LabSeeds:
+    from robotics_rl.devices import device_name
+
+    return LabSeeds(
+        lab=demo.lab,
+        title=demo.title,
+        target=demo.target,
+        n_learned=sum(row["learned"] for row in rows.values()),
+        rows=[rows[seed] for seed in sorted(rows)],
+        created_at=utc_now(),
+        command=command_line(),
+        git=git_state(),
+        device_name=device_name("cpu"),
+        versions=gather_versions(),
+        **machine(),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
