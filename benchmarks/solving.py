@@ -56,6 +56,7 @@ class Trial:
     story: str
     name: str
     tasks: Sequence[Task]
+    timed: bool = True  # whether seconds count, or steps alone
 
     @property
     def output(self) -> Path:
@@ -78,16 +79,16 @@ class Trial:
         return 0
 
     def _carry_out(self, task: Task, seed: int) -> None:
-        runs = read_runs(self.output)
         place = (task.name, task.env_id, seed)
         settings = task.settings(seed)
-        for run in runs:
+        for run in read_runs(self.output):
             if _place(run) == place and run["hyperparameters"] == settings.flat_hyperparameters():
                 print(f"done before: {describe(run)}")
                 return
-        kept = [run for run in runs if _place(run) != place]
         new = asdict(solve(task, settings))
-        document = SolvingRuns(name=self.name, runs=sorted([*kept, new], key=_place))
+        kept = [run for run in read_runs(self.output) if _place(run) != place]
+        runs = sorted([*kept, new], key=_place)
+        document = SolvingRuns(name=self.name, timed=self.timed, runs=runs)
         artifacts.write_json(self.output, document)
         print(describe(new))
 

@@ -11,7 +11,7 @@ from robotics_rl.config import (
     ALGORITHMS,
     RECIPES,
     EvalSettings,
-    Fast,
+    FastSAC,
     Run,
     SelectiveHER,
     TrainSettings,
@@ -73,7 +73,7 @@ def parse_train(argv: Sequence[str]) -> TrainSettings:
     hindsight = parser.add_argument_group("hindsight")
     hindsight.add_argument("--her", action="store_true", help="relabel goals in hindsight")
     add_options(hindsight, SelectiveHER)
-    add_options(parser.add_argument_group("engine fast"), Fast)
+    add_options(parser.add_argument_group("engine fast"), FastSAC)
     return training_settings(vars(parser.parse_args(argv)))
 
 
@@ -202,8 +202,8 @@ class _PrintDefaults(argparse.Action):
 def defaults_table() -> str:
     """Every setting, its default per algorithm, and what the recipe ``fast`` puts in its place."""
     rows = [["setting", *ALGORITHMS, "recipe fast"]]
-    for row in options.option_rows(*ALGORITHMS.values(), SelectiveHER, Fast, Run):
-        cells = [_default_cell(row.name, algorithm) for algorithm in ALGORITHMS.values()]
+    for row in options.option_rows(*ALGORITHMS.values(), SelectiveHER, FastSAC, Run):
+        cells = [_default_cell(row.name, algo) for algo in ALGORITHMS]
         replaced = RECIPES["fast"].get(row.name)
         rows.append([row.name, *cells, "" if replaced is None else options.as_typed(replaced)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -220,9 +220,9 @@ def defaults_table() -> str:
     )
 
 
-def _default_cell(name: str, algorithm: type) -> str:
-    off_policy = (SelectiveHER, Fast) if issubclass(algorithm, config.OffPolicy) else ()
-    for row in options.option_rows(algorithm, *off_policy, Run):
+def _default_cell(name: str, algo: str) -> str:
+    fast = config.fast_part(algo)
+    for row in options.option_rows(ALGORITHMS[algo], *((SelectiveHER, fast) if fast else ()), Run):
         if row.name == name:
             return options.as_typed(row.default)
     return "-"

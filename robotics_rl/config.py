@@ -139,6 +139,15 @@ class Fast:
     bf16: bool = option(False, "multiply matrices in bfloat16; faster on some machines")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FastSAC(Fast):
+    """What only SAC on the engine ``fast`` can do."""
+
+    policy_delay: int = option(
+        1, "critic steps per step of the policy (TD3's delay, Fujimoto et al. 2018)", positive
+    )
+
+
 ALGORITHMS: dict[str, type[Hyperparameters]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
 ENGINES = ("fast", "sb3")
 
@@ -152,8 +161,9 @@ RECIPES: dict[str, Mapping[str, Any]] = {
         "tau": 0.01,
         "ent_coef": 0.05,
         "net_arch": (128, 128),
-        "learning_starts": 1_000,
-        "gradient_steps": 3,
+        "learning_starts": 5_000,
+        "gradient_steps": 4,
+        "policy_delay": 2,
         "trivial_goal_keep": 0.02,
         "normalize_observations": True,
         "random_action_prob": 0.3,
@@ -169,6 +179,13 @@ def engine_for(env_id: str) -> str:
         if re.fullmatch(r"Fetch(Reach|Push|PickAndPlace|Slide)(Dense)?-v4", env_id)
         else "sb3"
     )
+
+
+def fast_part(algo: str) -> type[Fast] | None:
+    """The settings that an algorithm has on the engine ``fast`` alone."""
+    if algo == "sac":
+        return FastSAC
+    return Fast if issubclass(ALGORITHMS[algo], OffPolicy) else None
 
 
 def recipe_for(algo: str, env_id: str, engine: str, *, her: bool) -> str:
@@ -341,8 +358,7 @@ def resolve(
             "--recipe fast is made for sparse Fetch tasks with --algo sac --her and "
             "--engine fast; use --recipe book"
         )
-    off_policy = issubclass(ALGORITHMS[algo], OffPolicy)
-    fast = Fast if engine == "fast" and off_policy else None
+    fast = fast_part(algo) if engine == "fast" else None
     hindsight = (SelectiveHER if fast else HER) if her else None
     parts = [part for part in (ALGORITHMS[algo], Run, hindsight, fast) if part]
     known = {row.name for row in option_rows(*parts)}
@@ -378,4 +394,6 @@ def _needs(name: str, algo: str, her: bool) -> str:
         return "--her"
     if name in option_names(Fast) | option_names(SelectiveHER):
         return "--engine fast, which serves Fetch tasks with --algo sac, td3 or ddpg"
+    if name in option_names(FastSAC):
+        return "--engine fast, which serves Fetch tasks, with --algo sac"
     return f"another --algo than {algo}"

@@ -236,6 +236,7 @@ class SolvingRuns:
 
     schema: ClassVar[str] = "solving/1"
     name: str
+    timed: bool  # False: runs shared the machine, so their seconds mean nothing
     runs: list[dict[str, Any]]  # each a ``SolvingRun``
 
 

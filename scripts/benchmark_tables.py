@@ -26,7 +26,8 @@ def tables() -> Iterator[tuple[str, str, Rows]]:
         path = FOLDER / f"{script}.json"
         if path.exists():
             document = read_json(path)
-            yield script, _story(document, document["runs"][0]), _trial(document["runs"])
+            table = _trial(document["runs"], timed=document["timed"])
+            yield script, _story(document, document["runs"][0]), table
 
 
 def trivial_goals() -> tuple[str, Rows]:
@@ -59,7 +60,8 @@ def _race(document: Mapping[str, Any]) -> Rows:
     ]
 
 
-def _trial(runs: Sequence[Mapping[str, Any]]) -> Rows:
+def _trial(runs: Sequence[Mapping[str, Any]], *, timed: bool) -> Rows:
+    """One row per task and variant over its seeds; without seconds where they mean nothing."""
     rows = [["task", "what", "solved", "environment steps", "seconds", "success on other episodes"]]
     for (env_id, name), group in groupby(
         sorted(runs, key=_place), key=lambda run: (run["env_id"], run["name"])
@@ -77,7 +79,8 @@ def _trial(runs: Sequence[Mapping[str, Any]]) -> Rows:
                 _spread(rates, ".2f"),
             ]
         )
-    return rows
+    seconds = rows[0].index("seconds")
+    return rows if timed else [[*row[:seconds], *row[seconds + 1 :]] for row in rows]
 
 
 def _place(run: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -82,7 +82,7 @@ def test_training_is_examined_to_its_end_and_examinations_take_no_time(workdir: 
     assert [one.env_steps for one in run.examinations] == [120, 240, 300]
     assert {one.success_rate for one in run.examinations} == {0.25}
     assert run.examinations[-1].train_seconds < seconds - 4 * pause
-    assert run.examinations[-1].gradient_steps == 300  # 3 per 2 steps, from step 102 on
+    assert run.examinations[-1].gradient_steps == 400  # 4 per 2 steps, from step 102 on
     assert run.solved_env_steps is run.solved_seconds is None
     assert played == [*[range(100)] * 3, range(1_000, 1_100)], "others confirm"
     assert run.confirmed_success_rate == 0.25
@@ -120,7 +120,7 @@ def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path
         trial(first, changed).main(["--only", "other"])
         assert carried_out[4:] == [("other", 0)]
     document = read_strict_json(Path("results/benchmarks/x.json"))
-    assert document["schema"] == "solving/1"
+    assert (document["schema"], document["timed"]) == ("solving/1", True)
     places = [(run["name"], run["seed"]) for run in document["runs"]]
     assert places == [("other", 0), ("other", 1), ("tiny", 0), ("tiny", 1)]
     assert document["runs"][0]["hyperparameters"]["gamma"] == 0.9
@@ -202,7 +202,7 @@ def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:
     runs = [_run(_tiny(), settings, solved) for solved in (1_000, 3_000, None, 1_500)]
     runs.append(_run(_tiny(name="never"), settings))
     plain = json.loads(json.dumps([dataclasses.asdict(run) for run in runs]))
-    header, *rows = benchmark_tables._trial(plain)
+    header, *rows = benchmark_tables._trial(plain, timed=True)
     assert len(header) == 6
     assert rows == [
         ["FetchReach-v4", "never", "0 of 1 seeds to 95%", "given up at 300 with success 0.50", "",
@@ -210,3 +210,5 @@ def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:
         ["FetchReach-v4", "tiny", "3 of 4 seeds to 95%", "1,500 (1,000 to 3,000)",
          "15.0 (10.0 to 30.0)", "0.50 (0.50 to 0.50)"],
     ]  # fmt: skip
+    untimed = benchmark_tables._trial(plain, timed=False)
+    assert untimed == [[*row[:4], row[5]] for row in (header, *rows)]

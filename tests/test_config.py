@@ -35,7 +35,7 @@ def test_a_flag_of_another_algorithm_is_refused_instead_of_ignored():
         resolve("sac", "FetchPush-v4", {"clip_range": 0.1})
 
 
-_PARTS = (*config.ALGORITHMS.values(), config.SelectiveHER, config.Fast, config.Run)
+_PARTS = (*config.ALGORITHMS.values(), config.SelectiveHER, config.FastSAC, config.Run)
 
 
 @pytest.mark.parametrize(
@@ -148,5 +148,6 @@ def test_book_recipe_on_the_fast_engine_adds_nothing_to_the_book():
         "random_action_prob": 0.0,
         "deterministic_engine": False,
         "bf16": False,
+        "policy_delay": 1,
     }
     assert sb3.flat_hyperparameters().items() <= fast.flat_hyperparameters().items()

@@ -51,6 +51,7 @@ def make_model(settings: TrainSettings, env: FetchVecEnv, device: str) -> BaseAl
         normalize_observations=fast.normalize_observations,
         synchronous=fast.deterministic_engine,
         bf16=fast.bf16,
+        **({"policy_delay": fast.policy_delay} if isinstance(fast, config.FastSAC) else {}),
     )
 
 

@@ -4,6 +4,8 @@ From equal weights, batch and noise one update gives its numbers. What is left o
 them: gradients that nobody reads, and operations on every parameter by itself.
 """
 
+from typing import Any
+
 import torch
 from stable_baselines3 import SAC
 from torch import Tensor
@@ -20,7 +22,18 @@ from robotics_rl.learners.overlapped import Overlapped, Transitions, flat_adam
 
 
 class LeanSAC(Overlapped, SAC):
-    """``stable_baselines3.SAC`` with a replay of episodes, learning while environments step."""
+    """``stable_baselines3.SAC`` with a replay of episodes, learning while environments step.
+
+    Args:
+        policy_delay: gradient steps of the critics per step of the policy and of α. Critics that
+            are ahead of the policy give it better directions (Fujimoto et al. 2018), and a step
+            of the policy costs as much as one of theirs.
+        settings: as for ``Overlapped``.
+    """
+
+    def __init__(self, *, policy_delay: int = 1, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._policy_delay = policy_delay
 
     def prepare(self) -> None:
         """Lay out actor, critics and their targets."""
@@ -38,28 +51,33 @@ class LeanSAC(Overlapped, SAC):
         return self._gaussian.act(inputs)
 
     def update(self, batch: Transitions) -> None:
-        """One step of the entropy coefficient, the critics, the actor, and the targets."""
-        actions, log_prob = self._gaussian.sample(batch.inputs)
-        alpha = self._temperature(log_prob.detach())
-        self._update_critics(batch, alpha)
-        self._update_actor(batch, actions, log_prob, alpha)
-        self._flat_target.move_towards(self._flat_critic, self.tau)
-
-    def _temperature(self, log_prob: Tensor) -> Tensor:
-        """The entropy coefficient α before this step, and a step of it where it is learned."""
-        if self.ent_coef_optimizer is None:
-            alpha = self.ent_coef_tensor
+        """One step of the critics and the targets, and of the policy and α when it is due."""
+        alpha = self._alpha()
+        if self._n_updates % self._policy_delay:
+            self._update_critics(batch, alpha)
         else:
-            assert self.log_ent_coef is not None
-            assert isinstance(self.target_entropy, float)
-            alpha = self.log_ent_coef.detach().exp()
-            loss = -(self.log_ent_coef * (log_prob + self.target_entropy)).mean()
-            self.ent_coef_optimizer.zero_grad()
-            loss.backward()
-            self.ent_coef_optimizer.step()
-            self.note("ent_coef_loss", loss)
+            actions, log_prob = self._gaussian.sample(batch.inputs)
+            self._update_alpha(log_prob.detach())
+            self._update_critics(batch, alpha)
+            self._update_actor(batch, actions, log_prob, alpha)
+        self._flat_target.move_towards(self._flat_critic, self.tau)
         self.note("ent_coef", alpha.reshape(()))
-        return alpha
+
+    def _alpha(self) -> Tensor:
+        """The entropy coefficient as it stands."""
+        learned = self.log_ent_coef
+        return self.ent_coef_tensor if learned is None else learned.detach().exp()
+
+    def _update_alpha(self, log_prob: Tensor) -> None:
+        if self.ent_coef_optimizer is None:
+            return
+        assert self.log_ent_coef is not None
+        assert isinstance(self.target_entropy, float)
+        loss = -(self.log_ent_coef * (log_prob + self.target_entropy)).mean()
+        self.ent_coef_optimizer.zero_grad()
+        loss.backward()
+        self.ent_coef_optimizer.step()
+        self.note("ent_coef_loss", loss)
 
     def _update_critics(self, batch: Transitions, alpha: Tensor) -> None:
         with torch.no_grad():

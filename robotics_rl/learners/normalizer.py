@@ -18,11 +18,12 @@ class InputNormalizer(nn.Module):
     Args:
         size: number of inputs.
         enabled: leave inputs as they are where False.
+        n_unused: inputs at the front that are not used: they become 0.
     """
 
-    def __init__(self, size: int, *, enabled: bool) -> None:
+    def __init__(self, size: int, *, enabled: bool, n_unused: int = 0) -> None:
         super().__init__()
-        self.enabled = enabled
+        self.enabled, self._n_unused = enabled, n_unused
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
@@ -47,6 +48,7 @@ class InputNormalizer(nn.Module):
         variance = (self.sum_of_squares / self.count - mean.square()).clamp(min=0)
         self.mean.copy_(mean)
         self.std.copy_(variance.sqrt().clamp(min=MIN_STD))
+        self.std[: self._n_unused] = torch.inf  # divided by it, an input and its weight are 0
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(n, size) → (n, size)."""

@@ -41,7 +41,8 @@ class Overlapped(OffPolicyAlgorithm):
     Args:
         replay: where transitions go and batches come from.
         random_action_prob: probability of a uniformly random action while collecting.
-        normalize_observations: scale the inputs of all networks.
+        normalize_observations: scale the inputs of all networks, which then see the achieved goal
+            once, as part of the observation.
         synchronous: step and learn in turns, for debugging.
         bf16: compute forward passes in bfloat16 where torch's autocast would.
         settings: what the Stable-Baselines3 class takes.
@@ -67,8 +68,11 @@ class Overlapped(OffPolicyAlgorithm):
         self._synchronous = synchronous
         self._bf16 = bf16
         shape = replay.store.shape
-        n_inputs = 2 * shape.goal + shape.observation
-        self.normalizer = InputNormalizer(n_inputs, enabled=normalize_observations).to(self.device)
+        self.normalizer = InputNormalizer(
+            2 * shape.goal + shape.observation,
+            enabled=normalize_observations,
+            n_unused=shape.goal,  # a Fetch observation holds the achieved goal, which comes first
+        ).to(self.device)
         self._losses: dict[str, list[Tensor]] = {}
         self.prepare()
 

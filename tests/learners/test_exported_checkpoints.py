@@ -13,6 +13,7 @@ import pytest
 import torch
 from building import entries
 from numpy.typing import NDArray
+from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from support import TINY_SAC_HER, read_strict_json, succeed
 
@@ -90,6 +91,17 @@ def test_plain_sb3_acts_as_the_policy_that_was_trained(
     np.testing.assert_allclose(published.actions[algo], expected, rtol=0, atol=1e-4)
 
 
+def test_saved_networks_do_not_look_at_the_achieved_goal_twice(published: Published) -> None:
+    """It is part of the observation; the recipe leaves its own inputs out."""
+    model, n_goal = published.models["sac"], 3
+    plain = SAC.load(published.root / "checkpoints" / "sac_her_FetchPush-v4_seed0.zip")
+    first_layers = [plain.actor.latent_pi[0], *(q[0] for q in plain.critic.q_networks)]
+    for layer in first_layers:
+        assert (layer.weight[:, :n_goal] == 0).all()
+        assert (layer.weight[:, n_goal:] != 0).all()
+    assert (model.actor.latent_pi[0].weight[:, :n_goal] != 0).all()
+
+
 def test_recipe_fast_scales_inputs(published: Published) -> None:
     """Otherwise the test above says nothing of folding."""
     normalizer = published.models["sac"].normalizer
@@ -101,11 +113,12 @@ def test_recipe_fast_scales_inputs(published: Published) -> None:
 def test_metadata_records_the_recipe_fast(published: Published) -> None:
     document = published.metadata("sac")
     assert (document["engine"], document["recipe"], document["her"]) == ("fast", "fast", True)
-    assert document["gradient_steps"] == 3 * 25  # vector steps that end with 102 or more
+    assert document["gradient_steps"] == 4 * 25  # vector steps that end with 102 or more
     used = {
         # of the recipe
-        "learning_rate": 1e-3, "gamma": 0.95, "tau": 0.01, "ent_coef": 0.05, "gradient_steps": 3,
+        "learning_rate": 1e-3, "gamma": 0.95, "tau": 0.01, "ent_coef": 0.05, "gradient_steps": 4,
         "trivial_goal_keep": 0.02, "normalize_observations": True, "random_action_prob": 0.3,
+        "policy_delay": 2,
         # given
         "n_envs": 2, "net_arch": [16], "learning_starts": 100, "batch_size": 16,
         "buffer_size": 2000,
@@ -133,7 +146,7 @@ def test_metadata_records_the_book_recipe(algo: str, published: Published) -> No
 
 def test_metadata_describes_the_model_that_trained(published: Published) -> None:
     model = published.models["sac"]
-    assert (model.gamma, model.tau, model.batch_size, model.gradient_steps) == (0.95, 0.01, 16, 3)
+    assert (model.gamma, model.tau, model.batch_size, model.gradient_steps) == (0.95, 0.01, 16, 4)
     assert model.ent_coef_tensor.item() == pytest.approx(0.05)
     assert model.lr_schedule(1) == model.actor.optimizer.param_groups[0]["lr"] == 1e-3
     assert model._random_action_prob == 0.3

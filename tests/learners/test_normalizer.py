@@ -42,25 +42,37 @@ def test_normalizer_clips_nothing(inputs: NDArray[np.float32]) -> None:
     torch.testing.assert_close(normalizer(far), torch.tensor([[-1e4], [1e4]]).expand(2, N_INPUTS))
 
 
+def test_normalizer_makes_unused_inputs_nothing_and_leaves_the_others(
+    inputs: NDArray[np.float32],
+) -> None:
+    normalizers = [InputNormalizer(N_INPUTS, enabled=True, n_unused=n) for n in (3, 0)]
+    for normalizer in normalizers:
+        normalizer.update(inputs)
+    found, whole = (normalizer(torch.from_numpy(inputs)) for normalizer in normalizers)
+    assert torch.equal(found[:, :3], torch.zeros(len(inputs), 3))
+    assert torch.equal(found[:, 3:], whole[:, 3:])
+
+
 def test_normalizer_that_is_off_changes_nothing(inputs: NDArray[np.float32]) -> None:
     normalizer = InputNormalizer(N_INPUTS, enabled=False)
     normalizer.update(inputs)
     assert torch.equal(normalizer(torch.from_numpy(inputs)), torch.from_numpy(inputs))
 
 
+@pytest.mark.parametrize("n_unused", [0, 3])
 @pytest.mark.parametrize("outliers", [False, True])
 @pytest.mark.parametrize("variant", ["auto", "td3", "ddpg"])
 def test_folded_policy_gives_for_raw_inputs_what_it_gave_for_scaled_ones(
-    variant: str, outliers: bool, push: FetchVecEnv, inputs: NDArray[np.float32]
+    variant: str, outliers: bool, n_unused: int, push: FetchVecEnv, inputs: NDArray[np.float32]
 ) -> None:
     theirs, _ = build_pair(variant, push, 0)
-    normalizer = InputNormalizer(N_INPUTS, enabled=True)
+    normalizer = InputNormalizer(N_INPUTS, enabled=True, n_unused=n_unused)
     normalizer.update(inputs)
     folded = copy.deepcopy(theirs.policy)
     normalizer.fold_into(folded)
     raw = torch.from_numpy(inputs)
     if outliers:  # Q-values then reach hundreds, and float32 seven digits
-        raw = raw + 30 * normalizer.std * torch.randn(raw.shape)
+        raw = raw + 30 * normalizer.std.nan_to_num(posinf=1) * torch.randn(raw.shape)
     scaled = normalizer(raw)
     actions = torch.linspace(-1, 1, len(raw))[:, None].expand(-1, PUSH.action)
     found, expected = _outputs(folded, raw, actions), _outputs(theirs.policy, scaled, actions)

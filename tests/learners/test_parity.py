@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from building import BATCH_SIZE, VARIANTS, build_lean, build_pair, random_batches, train_noting
+from building import (
+    BATCH_SIZE,
+    VARIANTS,
+    are_equal,
+    build_lean,
+    build_pair,
+    random_batches,
+    train_noting,
+)
 
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 
@@ -47,6 +55,19 @@ def test_updates_are_those_of_sb3(variant: str, n_updates: int, push: FetchVecEn
         if not variant.startswith("td3") or n_updates > 1 or name.startswith("critic."):
             assert not torch.equal(value, before[name]), f"{name} was to learn"
     assert ours._n_updates == theirs._n_updates == n_updates
+
+
+def test_a_delayed_policy_waits_while_the_critics_go_on(push: FetchVecEnv) -> None:
+    waiting = build_lean("auto", push, random_batches(3), policy_delay=2)
+    policies, critics = [], []
+    for _ in range(3):
+        noted = train_noting(waiting, 1)
+        policies.append(copy.deepcopy(waiting.actor.state_dict()) | {"α": waiting._alpha()})
+        critics.append(copy.deepcopy(waiting.critic.state_dict()))
+        assert ("actor_loss" in noted) == ("ent_coef_loss" in noted) == (len(policies) != 2)
+    assert are_equal(policies[0], policies[1])
+    assert not are_equal(policies[1], policies[2])
+    assert not are_equal(critics[0], critics[1])
 
 
 def test_entropy_coefficient_is_learned_like_that_of_sb3(push: FetchVecEnv) -> None:
