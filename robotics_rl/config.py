@@ -162,7 +162,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
         "ent_coef": 0.05,
         "net_arch": (128, 128),
         "learning_starts": 5_000,
-        "gradient_steps": 4,
+        "gradient_steps": 3,
         "policy_delay": 2,
         "trivial_goal_keep": 0.02,
         "normalize_observations": True,

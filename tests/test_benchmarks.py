@@ -82,7 +82,7 @@ def test_training_is_examined_to_its_end_and_examinations_take_no_time(workdir: 
     assert [one.env_steps for one in run.examinations] == [120, 240, 300]
     assert {one.success_rate for one in run.examinations} == {0.25}
     assert run.examinations[-1].train_seconds < seconds - 4 * pause
-    assert run.examinations[-1].gradient_steps == 400  # 4 per 2 steps, from step 102 on
+    assert run.examinations[-1].gradient_steps == 300  # 3 per 2 steps, from step 102 on
     assert run.solved_env_steps is run.solved_seconds is None
     assert played == [*[range(100)] * 3, range(1_000, 1_100)], "others confirm"
     assert run.confirmed_success_rate == 0.25
