@@ -24,6 +24,7 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
     "learning from step 1,000": {"learning_starts": 1_000},
     "1 gradient step per 16 steps": {"gradient_steps": 1},
     "a tenth of trivial goals": {"trivial_goal_keep": 0.1},
+    "a fiftieth of trivial goals": {"trivial_goal_keep": 0.02},
     "k = 8": {"n_sampled_goal": 2 * HER.n_sampled_goal},
 }
 SINGLE = (  # with one seed
@@ -31,6 +32,7 @@ SINGLE = (  # with one seed
     "learning from step 1,000",
     "1 gradient step per 16 steps",
     "a tenth of trivial goals",
+    "a fiftieth of trivial goals",
     "k = 8",
 )
 

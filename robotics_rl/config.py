@@ -164,7 +164,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
         "learning_starts": 5_000,
         "gradient_steps": 3,
         "policy_delay": 2,
-        "trivial_goal_keep": 0.02,
+        "trivial_goal_keep": 0.05,
         "normalize_observations": True,
         "random_action_prob": 0.3,
     },

@@ -117,7 +117,7 @@ def test_metadata_records_the_recipe_fast(published: Published) -> None:
     used = {
         # of the recipe
         "learning_rate": 1e-3, "gamma": 0.95, "tau": 0.01, "ent_coef": 0.05, "gradient_steps": 3,
-        "trivial_goal_keep": 0.02, "normalize_observations": True, "random_action_prob": 0.3,
+        "trivial_goal_keep": 0.05, "normalize_observations": True, "random_action_prob": 0.3,
         "policy_delay": 2,
         # given
         "n_envs": 2, "net_arch": [16], "learning_starts": 100, "batch_size": 16,
@@ -150,4 +150,4 @@ def test_metadata_describes_the_model_that_trained(published: Published) -> None
     assert model.ent_coef_tensor.item() == pytest.approx(0.05)
     assert model.lr_schedule(1) == model.actor.optimizer.param_groups[0]["lr"] == 1e-3
     assert model._random_action_prob == 0.3
-    assert model.replay_buffer.hindsight.trivial_goal_keep == 0.02
+    assert model.replay_buffer.hindsight.trivial_goal_keep == 0.05

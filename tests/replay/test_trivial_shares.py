@@ -77,7 +77,7 @@ def test_the_share_of_trivial_goals_follows_their_probability(
 def test_the_share_holds_where_hardly_an_object_moves(push: FetchVecEnv) -> None:
     achieved = np.ones((10, 100, 11, 3))
     achieved[3, ::10, 6:, 1] += 0.2  # in one episode of a hundred, in the sixth step
-    played, keep = by_hand(achieved), 0.02  # that of the engine
+    played, keep = by_hand(achieved), 0.05  # that of the engine
     share = trivial_share(played)
     assert share > 0.99
     drawn = from_ours(make_ours(push, played, textbook(keep=keep), 20_000), N_DRAWS)
