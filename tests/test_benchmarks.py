@@ -10,30 +10,26 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import benchmark_tables
 import pytest
-from support import ROOT, read_strict_json
+import rounds
+import solving
+from ablation import TRIAL as ABLATION
+from solving import Task, _Examiner
+from support import read_strict_json
+from time_to_success import TRIAL as TIMES
 
 from robotics_rl import config
 from robotics_rl.schemas import Examination, SolvingRun
 
 
-@pytest.fixture(autouse=True)
-def benchmarks_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-
-
 def _tiny(**changes: Any) -> Any:
-    from solving import Task
-
     given = {"n_envs": 2, "net_arch": (16,), "batch_size": 16, "learning_starts": 100}
     values = {"name": "tiny", "env_id": "FetchReach-v4", "total_steps": 300, "every": 120}
     return Task(**{**values, "seeds": range(1), "given": given, **changes})
 
 
 def _examiner(task: Any, rates: list[float]) -> Any:
-    from solving import _Examiner
-
     examiner = _Examiner(task, task.settings(0), mock.Mock())
     examiner.examinations = [
         Examination(
@@ -65,8 +61,6 @@ def test_solved_means_two_examinations_in_a_row(rates: list[float], solved_at: i
 
 
 def test_training_is_examined_to_its_end_and_examinations_take_no_time(workdir: Path) -> None:
-    import solving
-
     task, pause = _tiny(), 0.5
     played: list[range] = []
 
@@ -89,8 +83,6 @@ def test_training_is_examined_to_its_end_and_examinations_take_no_time(workdir: 
 
 
 def test_training_stops_when_it_is_solved(workdir: Path) -> None:
-    import solving
-
     task = _tiny(total_steps=100_000, every=20)
     with mock.patch.object(solving._Examiner, "success_rate", return_value=0.95):
         run = solving.solve(task, task.settings(0))
@@ -99,8 +91,6 @@ def test_training_stops_when_it_is_solved(workdir: Path) -> None:
 
 
 def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path) -> None:
-    import solving
-
     carried_out: list[tuple[str, int]] = []
 
     def pretend(task: Any, settings: config.TrainSettings) -> SolvingRun:
@@ -155,8 +145,6 @@ def _run(task: Any, settings: config.TrainSettings, solved: int | None = None) -
 def test_race_measures_everybody_in_turn_and_divides_medians(
     workdir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import rounds
-
     values = {"ours": iter([30.0, 10.0, 20.0]), "theirs": iter([4.0, 5.0, 6.0])}
     asked: list[tuple[str, float]] = []
 
@@ -183,9 +171,6 @@ def test_race_measures_everybody_in_turn_and_divides_medians(
 
 
 def test_every_task_of_the_benchmarks_resolves() -> None:
-    from ablation import TRIAL as ABLATION
-    from time_to_success import TRIAL as TIMES
-
     for task in (*ABLATION.tasks, *TIMES.tasks):
         assert task.settings(0).run.total_steps == task.total_steps
     names = [(task.name, task.env_id) for task in ABLATION.tasks]
@@ -196,8 +181,6 @@ def test_every_task_of_the_benchmarks_resolves() -> None:
 
 
 def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:
-    import benchmark_tables
-
     settings = _tiny().settings(0)
     runs = [_run(_tiny(), settings, solved) for solved in (1_000, 3_000, None, 1_500)]
     runs.append(_run(_tiny(name="never"), settings))

@@ -1,5 +1,6 @@
 """Chapter 4 of the book: SAC beside PPO, and what more environments are worth."""
 
+import ch03_sac_dense_reach
 import pytest
 from support import read_strict_json, run_script, succeed
 
@@ -8,13 +9,6 @@ PPO_SCRIPT = "scripts/ch02_ppo_dense_reach.py"
 SMALL = ["--n-envs", "2", "--net-arch", "16", "--batch-size", "16", "--no-progress"]
 QUICK = [*SMALL, "--learning-starts", "100", "--buffer-size", "2000", "--total-steps", "150"]
 QUICK_PPO = [*SMALL, "--n-steps", "32", "--total-steps", "64"]
-
-
-@pytest.fixture(autouse=True)
-def chapters_on_the_path(monkeypatch):
-    from support import ROOT
-
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
 
 
 def test_all_trains_evaluates_and_asks_for_ppo_to_compare_with(workdir):
@@ -45,7 +39,7 @@ def test_all_sets_sac_beside_ppo_on_the_same_episodes(workdir):
 
 
 def test_throughput_measures_every_number_of_environments(workdir, monkeypatch):
-    module = _module()
+    module = ch03_sac_dense_reach
     monkeypatch.setattr(module, "SECONDS", 0.05)
     monkeypatch.setattr(module, "ROUNDS", 2)
     assert module.throughput({"n_envs_list": "1,2"}) == 0
@@ -74,9 +68,3 @@ def test_fewer_steps_than_learning_starts_still_save(workdir):
     outcome = succeed(SCRIPT, "train", *SMALL, "--total-steps", "200")
     assert "WARN: 200 steps end before learning starts" in outcome.out
     assert (workdir / "checkpoints/sac_FetchReachDense-v4_seed0.zip").exists()
-
-
-def _module():
-    import ch03_sac_dense_reach
-
-    return ch03_sac_dense_reach

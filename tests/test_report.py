@@ -22,11 +22,6 @@ def published(workdir):
     return workdir
 
 
-@pytest.fixture(autouse=True)
-def chapters_on_the_path(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-
-
 def test_the_committed_tables_match_the_results(published):
     assert run_script(SCRIPT, "--check").out == ""
     assert run_script(SCRIPT, "--check").code == 0

@@ -183,7 +183,7 @@ def test_demo_writes_the_table_and_the_figure(lab: ModuleType, tmp_path: Path) -
     assert (found["schema"], found["n_episodes"], found["seed"]) == ("trivial-goals/1", 40, 0)
     assert set(found["versions"]) == {"gymnasium-robotics", "mujoco", "numpy"}
     assert found["command"].endswith(f"--demo --episodes 40 --out {picture} --json {table}")
-    assert [row["p"] for row in found["rows"]] == [1.0, 0.1, 0.02]
+    assert [row["p"] for row in found["rows"]] == [1.0, 0.2, 0.05]
     for row in found["rows"]:
         kinds = row["trivial"] + row["achieved_by_step"] + row["to_be_achieved"]
         assert kinds == pytest.approx(1.0)

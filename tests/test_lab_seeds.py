@@ -1,0 +1,91 @@
+"""A lab's demo over seeds: what is stored, what is run again, what the exit code says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import lab_seeds
+import pytest
+from support import read_strict_json
+
+PATH = Path("results", "labs", "ppo_cartpole.json")
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, workdir: Path) -> list[int]:
+    """Seeds that were run; odd ones do not learn."""
+    seeds: list[int] = []
+
+    def run(lab: Any, seed: int) -> dict[str, Any]:
+        assert lab.TASKS, "the real lab"
+        seeds.append(seed)
+        return {"seed": seed, "steps_to_target": None if seed % 2 else 1_000}
+
+    demo = dataclasses.replace(lab_seeds.DEMOS["ppo_cartpole"], run=run)
+    monkeypatch.setitem(lab_seeds.DEMOS, "ppo_cartpole", demo)
+    return seeds
+
+
+def test_every_seed_is_stored_with_its_verdict(
+    ran: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lab_seeds.main(["ppo_cartpole", "--seeds", "0-2"]) == 1
+    document = read_strict_json(PATH)
+    assert document["schema"] == "lab-seeds/1"
+    assert (document["lab"], document["n_learned"]) == ("ppo_from_scratch", 2)
+    assert [row["learned"] for row in document["rows"]] == [True, False, True]
+    assert "2 of 3 seeds learned" in capsys.readouterr().out
+
+
+def test_seeds_that_are_there_are_not_run_again_unless_asked(ran: list[int]) -> None:
+    assert lab_seeds.main(["ppo_cartpole", "--seeds", "0,4"]) == 0
+    assert lab_seeds.main(["ppo_cartpole", "--seeds", "2,4"]) == 0
+    assert ran == [0, 4, 2]
+    assert [row["seed"] for row in read_strict_json(PATH)["rows"]] == [0, 2, 4]
+    lab_seeds.main(["ppo_cartpole", "--seeds", "4", "--fresh"])
+    assert ran == [0, 4, 2, 4]
+    assert [row["seed"] for row in read_strict_json(PATH)["rows"]] == [4]
+
+
+def test_a_run_that_breaks_off_keeps_the_seeds_before(
+    ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = lab_seeds.DEMOS["ppo_cartpole"]
+
+    def run(lab: Any, seed: int) -> dict[str, Any]:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return before.run(lab, seed)
+
+    monkeypatch.setitem(lab_seeds.DEMOS, "ppo_cartpole", dataclasses.replace(before, run=run))
+    with pytest.raises(KeyboardInterrupt):
+        lab_seeds.main(["ppo_cartpole", "--seeds", "0,2"])
+    assert [row["seed"] for row in read_strict_json(PATH)["rows"]] == [0]
+
+
+@pytest.mark.parametrize("name", lab_seeds.DEMOS)
+def test_demos_name_labs_and_seeds_that_exist(name: str) -> None:
+    from robotics_rl.options import parse_seeds
+
+    demo = lab_seeds.DEMOS[name]
+    assert lab_seeds.load_lab(demo.lab).main
+    assert len(parse_seeds(demo.seeds)) >= 3
+
+
+def test_point_reach_trains_with_and_without_hindsight() -> None:
+    class Lab:
+        HERConfig = lab_seeds.load_lab("ddpg_her_from_scratch").HERConfig
+        TrainConfig = lab_seeds.load_lab("ddpg_her_from_scratch").TrainConfig
+
+        @staticmethod
+        def train(config: Any) -> Any:
+            result = dataclasses.make_dataclass("Result", ["curves", "seconds"])
+            return result({"success": [config.her.k / 4]}, float(config.seed))
+
+    row = lab_seeds.DEMOS["ddpg_her_point_reach"].run(Lab, 3)
+    assert (row["success_with_her"], row["success_without_her"]) == (1.0, 0.0)
+    assert (row["seed"], row["seconds_with_her"]) == (3, 3.0)
+    assert lab_seeds.DEMOS["ddpg_her_point_reach"].learned(row)
+    assert not lab_seeds.DEMOS["ddpg_her_point_reach"].learned({**row, "success_without_her": 0.3})
