@@ -53,6 +53,7 @@ class Card:
     env_id: str
     criteria: tuple[Criterion, ...]
     book: str  # the book's own figures, quoted
+    book_fast_path: str  # and those of its short run
     training: Mapping[str, Any] = field(default_factory=dict)  # flags that differ from the defaults
 
     def settings(self, given: Mapping[str, Any]) -> TrainSettings:
@@ -64,6 +65,11 @@ class Card:
         """Where this training's evaluation goes."""
         name = artifacts.evaluation_name(settings.run_name, settings.env_id, settings.run.seed)
         return artifacts.evaluation_path(results_dir, settings.run.run_tag, self.chapter, name)
+
+    def comparison_path(self, results_dir: str, run_tag: str | None) -> Path:
+        """Where the comparison over training seeds goes."""
+        name = f"{self.chapter}_{self.env_id.lower()}_comparison.json"
+        return Path(results_dir, run_tag or "", name)
 
     def text(self) -> str:
         """The card as it is printed."""
@@ -82,6 +88,7 @@ class Card:
             *(("", f"{criterion.metric} {_bound(criterion)}") for criterion in self.criteria[1:]),
             ("over seeds", f"{command} compare --seeds 0,1,2"),
             ("book", self.book),
+            ("", self.book_fast_path),
         ]
         return card_text(self.title, rows)
 
@@ -256,7 +263,7 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
     from robotics_rl.comparison import compare  # scipy takes a second
 
     comparison = compare({settings[0].run_name: by_seed}, floors, card.env_id)
-    path = Path(results_dir, tag or "", f"{card.chapter}_{card.env_id.lower()}_comparison.json")
+    path = card.comparison_path(results_dir, tag)
     artifacts.write_json(path, comparison)
     print(reporting.comparison_table(comparison))
     print(f"OK: wrote {path}")

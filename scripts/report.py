@@ -15,6 +15,8 @@ import benchmark_tables
 import ch00_proof_of_life
 import ch01_env_anatomy
 import ch02_ppo_dense_reach
+import ch03_sac_dense_reach
+import lab_seeds
 
 from robotics_rl import chapters, cli, schemas
 from robotics_rl.artifacts import RunPaths, atomic_write, read_json
@@ -22,7 +24,8 @@ from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
 
-CARDS: tuple[Card, ...] = (ch02_ppo_dense_reach.CARD,)
+CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
+FAST_PATH = "fastpath"  # run tag of the chapters' short runs
 BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
 
@@ -75,18 +78,48 @@ def headline_table() -> str:
     rows = [["what", "command after `bash docker/dev.sh`", "min:s", "measured", "book"]]
     rows += [_proof_of_life(), _anatomy()]
     for card in CARDS:
-        metadata, result = _documents(card)
-        seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
-        rows.append(
-            [
-                card.title,
-                f"`python {card.script} all --seed 0`",
-                clock(seconds),
-                _summary(result["aggregate"]),
-                card.book,
-            ]
-        )
+        if _evaluation(card, {"run_tag": FAST_PATH}).exists():
+            rows.append(_fast_path(card))
+        if card.comparison_path(EvalSettings.results_dir, None).exists():
+            rows.append(_over_seeds(card))
     return _markdown(rows)
+
+
+def _fast_path(card: Card) -> list[str]:
+    """The chapter's short run with one seed."""
+    metadata, result = _documents(card, {"run_tag": FAST_PATH})
+    seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
+    return [
+        f"{card.title}: {metadata['steps_done']:,} steps",
+        f"`python {card.script} all --seed 0`",
+        clock(seconds),
+        _summary(result["aggregate"]),
+        card.book_fast_path,
+    ]
+
+
+def _over_seeds(card: Card) -> list[str]:
+    """The chapter's published policies: Student's intervals over training seeds."""
+    comparison = read_json(card.comparison_path(EvalSettings.results_dir, None))
+    seeds = comparison["seeds"]
+    metadata = [_documents(card, {"seed": seed})[0] for seed in seeds]
+    steps = metadata[0]["total_steps"]
+    [group] = comparison["groups"].values()
+    success, reward, distance = (
+        group[name] for name in ("success_rate", "return_mean", "final_distance_mean")
+    )
+    return [
+        f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
+        f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
+        clock(sum(one["training"]["wall_seconds"] for one in metadata) / len(seeds)) + " each",
+        f"success {_over(success, '.2f')}, return {_over(reward, '.2f')}, "
+        f"distance {_over(distance, '.4f')} m",
+        card.book,
+    ]
+
+
+def _over(spread: dict[str, Any], form: str) -> str:
+    return f"{spread['mean']:{form}} ± {spread['t_half_width']:{form}}"
 
 
 def _proof_of_life() -> list[str]:
@@ -120,24 +153,43 @@ def results_page() -> str:
         "nothing here is typed by hand.",
     ]
     for card in CARDS:
-        metadata, result = _documents(card)
-        settings = card.settings({})
-        evaluation = card.evaluation_path(settings, EvalSettings.results_dir)
-        parts += [
-            f"## {card.title}",
-            _markdown([["metric", "measured"], *_metrics(result["aggregate"])]),
-            f"Book: {card.book}.",
-            f"{metadata['steps_done']:,} steps, training seed {metadata['seed']}, "
-            f"{result['n_episodes']} episodes, on {metadata['cpu_cores']} cores of "
-            f"{metadata['device_name']} "
-            f"with mujoco {metadata['versions']['mujoco']}. "
-            f"Command: `{shlex.join(metadata['command'])}`. "
-            f"Files: [{evaluation.name}]({evaluation.name}), "
-            f"[{RunPaths.of(settings).metadata.name}](../{RunPaths.of(settings).metadata}).",
-        ]
+        if any(_trainings(card)):
+            parts += _chapter(card)
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
+    parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
     parts += ["## Schemas", _markdown([["schema", "document"], *_schemas()])]
     return "\n\n".join(parts) + "\n"
+
+
+def _chapter(card: Card) -> Iterator[str]:
+    """Every published training of a chapter, metric by metric, with its files."""
+    yield f"## {card.title}"
+    columns = [["", *(row.name for row in dataclasses.fields(schemas.Aggregate))]]
+    for given in _trainings(card):
+        metadata, result = _documents(card, given)
+        paths, evaluation = RunPaths.of(card.settings(given)), _evaluation(card, given)
+        link = evaluation.relative_to(EvalSettings.results_dir)
+        name = f"seed {metadata['seed']}, {metadata['steps_done']:,} steps"
+        made_by = f"[{name}]({link}) ([metadata](../{paths.metadata}), [curve](../{paths.curves}))"
+        columns.append([made_by, *_metrics(result["aggregate"])])
+    yield _markdown([list(row) for row in zip(*columns, strict=True)])
+    yield f"Book: {card.book}; fast path: {card.book_fast_path}."
+    yield (
+        f"{result['n_episodes']} episodes each; trained on {metadata['cpu_cores']} cores of "
+        f"{metadata['device_name']} with mujoco {metadata['versions']['mujoco']}, the last one by "
+        f"`{shlex.join(metadata['command'])}`."
+    )
+
+
+def _trainings(card: Card) -> Iterator[dict[str, Any]]:
+    """The flags of a chapter's published trainings: the fast path, then every seed."""
+    for given in ({"run_tag": FAST_PATH}, *({"seed": seed} for seed in range(10))):
+        if _evaluation(card, given).exists():
+            yield given
+
+
+def _evaluation(card: Card, given: dict[str, Any]) -> Path:
+    return card.evaluation_path(card.settings(given), EvalSettings.results_dir)
 
 
 def _floors() -> str:
@@ -161,10 +213,25 @@ def _floors() -> str:
     return _markdown(rows)
 
 
-def _documents(card: Card) -> tuple[dict[str, Any], dict[str, Any]]:
-    settings = card.settings({})
-    evaluation = card.evaluation_path(settings, EvalSettings.results_dir)
-    return read_json(RunPaths.of(settings).metadata), read_json(evaluation)
+def _labs() -> str:
+    rows = [["what was learned", "seeds that learned", "each was to reach", "command"]]
+    for path in sorted(lab_seeds.FOLDER.glob("*.json")):
+        document = read_json(path)
+        rows.append(
+            [
+                f"[{document['title']}]({path.relative_to(EvalSettings.results_dir)})",
+                f"{document['n_learned']} of {len(document['rows'])}",
+                document["target"],
+                f"`{shlex.join(document['command'])}`",
+            ]
+        )
+    return _markdown(rows)
+
+
+def _documents(card: Card, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metadata and evaluation of one training of a chapter."""
+    metadata = RunPaths.of(card.settings(given)).metadata
+    return read_json(metadata), read_json(_evaluation(card, given))
 
 
 def _summary(aggregate: dict[str, Any]) -> str:
@@ -176,11 +243,11 @@ def _summary(aggregate: dict[str, Any]) -> str:
     )
 
 
-def _metrics(aggregate: dict[str, Any]) -> Iterator[list[str]]:
+def _metrics(aggregate: dict[str, Any]) -> Iterator[str]:
     for row in dataclasses.fields(schemas.Aggregate):
         value = aggregate[row.name]
         numbers = value if isinstance(value, list) else [value]
-        yield [row.name, " to ".join("-" if n is None else f"{n:.4g}" for n in numbers)]
+        yield " to ".join("-" if n is None else f"{n:.4g}" for n in numbers)
 
 
 def _schemas() -> Iterator[list[str]]:
