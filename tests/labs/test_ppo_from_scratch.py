@@ -18,31 +18,31 @@ from mutation import LABS, Fault, Outcome, loaded_lab, run_lab, run_module
 
 LAB = LABS / "ppo_from_scratch.py"
 REGIONS = {
-    "actor_critic_network": ["ActorCritic", "per_action"],
+    "actor_critic_network": ["ActorCritic"],
     "gae_computation": ["compute_gae"],
     "ppo_loss": ["compute_ppo_loss"],
     "value_loss": ["compute_value_loss"],
     "ppo_update": ["ppo_update"],
-    "ppo_training_loop": ["collect_rollout", "transitions_to_batch", "train"],
+    "ppo_training_loop": ["collect_rollout", "transitions_to_batch", "TASKS", "make_env", "learn"],
 }
 PARTS = ["Actor-critic network", "GAE", "PPO loss", "Value loss", "PPO update"]
 
 CAUGHT_BY_VERIFY = {
     "check_network": [
-        Fault("components averaged", "numbers.sum(-1)", "numbers.mean(-1)"),
         Fault("variance for deviation", "self.log_std.exp()", "(2 * self.log_std).exp()"),
         Fault("one layer too many", "second, nn.Tanh())", "second, nn.Linear(64, 64), nn.Tanh())"),
+        Fault("a value per row and column", "(features).squeeze(-1)", "(features)"),
     ],
     "check_gae": [
         Fault("no done mask on the advantage", "going_on * next_advantage", "next_advantage"),
         Fault("no done mask on the value", "next_value * going_on", "next_value"),
         Fault("lambda for gamma", "rewards[t] + gamma *", "rewards[t] + gae_lambda *"),
         Fault("lambda left out", "gamma * gae_lambda * going_on", "gamma * going_on"),
-        Fault("advantage sign", "advantages[t] = next_", "advantages[t] = -next_"),
-        Fault("one next value for all", "        next_value = values[t]\n", ""),
+        Fault("advantage sign", "next_value = next_advantage,", "next_value = -next_advantage,"),
+        Fault("one next value for all", "next_advantage, values[t]", "next_advantage, next_value"),
         Fault("returns without values", "advantages + values", "advantages"),
-        Fault("truncation as termination", "if truncated and not terminated:", "if False:"),
-        Fault("termination as truncation", "if truncated and not terminated:", "if True:"),
+        Fault("truncation as termination", "if truncated and not terminated", "if False"),
+        Fault("termination as truncation", "if truncated and not terminated", "if True"),
         Fault("last value not discounted", "rewards + gamma * cut_values", "rewards + cut_values"),
         Fault("a new episode each time", 'getattr(env, "unfinished", None) or', "None or"),
         Fault("no reset", "obs, so_far = env.reset()[0], 0.0\n", "env.reset()\n"),
@@ -52,9 +52,10 @@ CAUGHT_BY_VERIFY = {
         Fault("loss sign", "loss = -torch.min(", "loss = torch.min("),
         Fault(
             "ratio inverted",
-            "log_ratio = per_action(dist, dist.log_prob(actions)) - old_log_probs",
-            "log_ratio = old_log_probs - per_action(dist, dist.log_prob(actions))",
+            "log_ratio = dist.log_prob(actions).sum(-1) - old_log_probs",
+            "log_ratio = old_log_probs - dist.log_prob(actions).sum(-1)",
         ),
+        Fault("components averaged", "log_prob(actions).sum(-1) -", "log_prob(actions).mean(-1) -"),
         Fault("old log-probs reused", "ratio = log_ratio.exp()", "ratio = (0 * log_ratio).exp()"),
         Fault("no clip", "ratio.clamp(1.0 - clip_range, 1.0 + clip_range)", "ratio"),
         Fault("clipped above only", "ratio.clamp(1.0 - clip_range, ", "ratio.clamp(0.0, "),
@@ -78,8 +79,9 @@ CAUGHT_BY_COMPARISON = [
     (Fault("no done mask", "going_on * next_advantage", "next_advantage"), GAE),
     (Fault("returns without values", "advantages + values", "advantages"), GAE),
     (Fault("max for min", "-torch.min(", "-torch.max("), UPDATE),
-    (Fault("advantages not scaled", " / (batch.advantages.std() + 1e-8)", ""), UPDATE),
+    (Fault("advantages not scaled", " / (advantages.std() + 1e-8)", ""), UPDATE),
     (Fault("entropy punished", "- entropy_coef * entropy", "+ entropy_coef * entropy"), UPDATE),
+    (Fault("entropy averaged", "entropy().sum(-1)", "entropy().mean(-1)"), UPDATE),
     (Fault("gradients pile up", "    optimizer.zero_grad()\n", ""), UPDATE),
     (Fault("gradient not clipped", "parameters(), max_grad_norm)", "parameters(), 1e9)"), UPDATE),
     (Fault("value loss without half", "loss = 0.5 *", "loss ="), UPDATE),
@@ -116,10 +118,19 @@ class Corridor(gym.Env):
         return np.zeros(4, dtype=np.float32), 1.0, False, False, {}
 
 
+class Swarm(Corridor):
+    """The same for three components of an action at once."""
+
+    action_space = gym.spaces.Box(-1.0, 1.0, (3,))
+
+    def step(self, action):
+        assert action.shape == (3,)
+        return super().step(action)
+
+
 def short_demo(folder: Path, *arguments: str) -> list[str]:
-    out, table = folder / "new" / "curve.png", folder / "new" / "table.json"
     settings = ["--steps", "300", "--n-steps", "150", "--n-epochs", "2"]
-    return ["--demo", *settings, "--out", str(out), "--json", str(table), *arguments]
+    return ["--demo", *settings, "--out", str(folder / "new" / "curve.png"), *arguments]
 
 
 # What it prints
@@ -155,8 +166,8 @@ def test_without_a_mode_it_prints_help_and_exits_2() -> None:
     [
         ("--verify", "--demo"),
         ("--verify", "--seed", "-1"),
-        ("--demo", "--seeds", "3-1"),
-        ("--demo", "--seeds", "a"),
+        ("--demo", "--seed", "a"),
+        ("--demo", "--seed", "0,1"),
         ("--demo", "--steps", "0"),
         ("--demo", "--n-epochs", "0"),
         ("--demo", "--clip-range", "-0.1"),
@@ -170,11 +181,17 @@ def test_a_wrong_command_line_exits_2(
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_table_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written_is_refused_before_the_work(
+    lab: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "file").write_text("")
-    arguments = ["--demo", "--out", str(tmp_path / "x.png"), "--json", str(tmp_path / "file" / "x")]
-    assert run_lab(LAB, *arguments).exit_code == 2
-    assert not (tmp_path / "x.png").exists()
+    monkeypatch.delattr(lab, "learn")
+    outcome = run_module(lab, "--demo", "--out", str(tmp_path / "file" / "curve.png"))
+    assert outcome.exit_code == 2
+    assert re.fullmatch(r"error: .*file.*\n", capsys.readouterr().err)
 
 
 def test_the_seed_alone_decides_what_is_printed(lab: ModuleType) -> None:
@@ -201,11 +218,15 @@ def test_regions_hold_what_the_tutorial_shows() -> None:
         (listing,) = re.findall(
             rf"# --8<-- \[start:{region}\]\n(.*?)# --8<-- \[end:{region}\]", source, flags=re.DOTALL
         )
-        assert [node.name for node in ast.parse(listing).body] == names
+        nodes = ast.parse(listing).body
+        found = [n.targets[0].id if isinstance(n, ast.Assign) else n.name for n in nodes]
+        assert found == names
 
 
-def test_functions_have_at_most_40_lines() -> None:
-    for node in ast.walk(ast.parse(LAB.read_text(encoding="utf-8"))):
+def test_it_has_at_most_450_lines_and_each_function_40() -> None:
+    source = LAB.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= 450
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 40, node.name
 
@@ -221,13 +242,13 @@ def test_functions_have_at_most_40_lines() -> None:
 def test_its_check_notices(check: str, fault: Fault) -> None:
     with loaded_lab(LAB, fault) as broken:
         torch.manual_seed(0)
-        assert broken.judge(fault.name, getattr(broken, check)(0.95)) is False
+        assert broken.judge(fault.name, getattr(broken, check)(broken.Settings())) is False
 
 
 @pytest.mark.parametrize("check", CAUGHT_BY_VERIFY)
 def test_without_a_fault_the_check_passes(lab: ModuleType, check: str) -> None:
     torch.manual_seed(0)
-    assert lab.judge(check, getattr(lab, check)(0.95)) is True
+    assert lab.judge(check, getattr(lab, check)(lab.Settings())) is True
 
 
 def test_a_failed_check_makes_verify_exit_1() -> None:
@@ -273,6 +294,15 @@ def test_a_rollout_goes_on_with_the_unfinished_episode(lab: ModuleType) -> None:
     assert ended == [[], [], [10.0]]
 
 
+def test_a_rollout_keeps_the_log_probabilities_of_whole_actions(lab: ModuleType) -> None:
+    model = lab.ActorCritic(4, 3)
+    transitions, next_value, _ = lab.collect_rollout(Swarm(), model, 8, "cpu")
+    batch = lab.transitions_to_batch(transitions, next_value)
+    expected = model(batch.observations)[0].log_prob(batch.actions).sum(-1)
+    assert expected.shape == (8,)
+    torch.testing.assert_close(batch.old_log_probs, expected.detach())
+
+
 def test_updates_report_what_the_book_reads(lab: ModuleType) -> None:
     model = lab.ActorCritic(13, 4)
     optimizer, before = torch.optim.Adam(model.parameters()), model.policy_head.weight.clone()
@@ -290,30 +320,44 @@ def test_updates_report_what_the_book_reads(lab: ModuleType) -> None:
 # The demo and the exercises
 
 
-def test_a_short_demo_stores_its_seeds_and_draws_them(tmp_path: Path) -> None:
-    outcome = run_lab(LAB, *short_demo(tmp_path, "--seeds", "0-1"))
+def test_a_short_demo_draws_its_picture(tmp_path: Path) -> None:
+    outcome = run_lab(LAB, *short_demo(tmp_path))
     assert outcome.exit_code == 1  # nothing is learned in 300 steps
-    assert outcome.output.startswith("PPO From Scratch -- Demo\n")
-    assert last_line(outcome) == "[FAILED] 2 of 2 checks"
-    text = (tmp_path / "new" / "table.json").read_text(encoding="utf-8")
-    table = json.loads(text)
-    assert text == json.dumps(table, indent=2, sort_keys=True) + "\n"
-    assert table["schema"] == "lab-seeds/1"
-    assert [row["seed"] for row in table["rows"]] == [0, 1]
-    keys = {"seed", "steps_to_target", "final_mean", "seconds", "curve"}
-    assert all(set(row) == keys and len(row["curve"]) == 2 for row in table["rows"])
-    assert table["command"].startswith("python scripts/labs/ppo_from_scratch.py --demo")
-    assert set(table["versions"]) == {"gymnasium", "numpy", "torch"}
+    assert outcome.output.startswith("PPO From Scratch -- Demo\nCartPole-v1, seed 0\n")
+    assert outcome.failed_claims == ["CartPole-v1, seed 0"]
+    assert last_line(outcome) == "[FAILED] 1 of 1 checks"
     assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"table.json", "curve.png"}
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["curve.png"]
 
 
-def test_the_same_seed_learns_the_same(lab: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab, "fresh_mean", lambda env, model: 0.0)
+def test_a_demo_that_reaches_its_target_passes(
+    lab: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(lab.TASKS, "CartPole-v1", (9.0, lab.Settings()))
+    outcome = run_module(lab, *short_demo(tmp_path, "--seed", "1"))
+    assert outcome.exit_code == 0
+    assert "[PASS] CartPole-v1, seed 1\n" in outcome.output
+    assert last_line(outcome) == "[ALL PASS] PPO learned the task"
+
+
+def test_learning_ends_where_fresh_episodes_reach_the_target(
+    lab: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = lab.Settings(n_steps=500, n_epochs=1)
+    monkeypatch.setitem(lab.TASKS, "CartPole-v1", (9.0, settings))
+    found = lab.learn("CartPole-v1", 0, 2000, settings)
+    assert found["steps_to_target"] == 500 * len(found["curve"]) < 2000
+    assert found["final_mean"] >= 9.0
+
+
+def test_the_same_seed_learns_the_same(lab: ModuleType) -> None:
     settings = lab.Settings(n_steps=100, n_epochs=2)
     first, again, other = (lab.learn("CartPole-v1", seed, 200, settings) for seed in (3, 3, 4))
+    assert json.loads(json.dumps(first)) == first
     for row in (first, again, other):
-        del row["seconds"]
+        assert row.pop("seconds") >= 0
+        assert set(row) == {"seed", "steps_to_target", "final_mean", "curve"}
+        assert len(row["curve"]) == 2
     assert first == again
     assert first["curve"] != other["curve"]
 
@@ -332,7 +376,6 @@ def test_exercise_3_the_clip_range_reaches_the_update(
     lab: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen, update = set(), lab.ppo_update
-    monkeypatch.setattr(lab, "fresh_mean", lambda env, model: 0.0)
     monkeypatch.setattr(lab, "ppo_update", lambda *given: seen.add(given[3:]) or update(*given))
     flags = ["--clip-range", "0.4", "--value-coef", "0.3", "--entropy-coef", "0.01"]
     run_module(lab, *short_demo(tmp_path, *flags))
@@ -340,21 +383,20 @@ def test_exercise_3_the_clip_range_reaches_the_update(
 
 
 def test_exercise_5_fetch_is_13_numbers_and_4_actions(
-    lab: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    lab: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shapes = set()
+    shapes, update = set(), lab.ppo_update
 
-    def no_episodes(env: gym.Env, model: torch.nn.Module) -> float:
-        shapes.add((env.observation_space.shape, model.policy_head.out_features))
-        return -9.0
+    def watched_update(model, optimizer, batch, *given):
+        shapes.add((batch.observations.shape[1:], batch.actions.shape[1:]))
+        return update(model, optimizer, batch, *given)
 
-    monkeypatch.setattr(lab, "fresh_mean", no_episodes)
-    outcome = run_module(lab, *short_demo(tmp_path, "--env", "FetchReachDense-v4"))
-    assert outcome.exit_code == 1
-    assert shapes == {((13,), 4)}
-    table = json.loads((tmp_path / "new" / "table.json").read_text(encoding="utf-8"))
-    assert {"gymnasium-robotics", "mujoco"} < set(table["versions"])
-    assert all(-30 < mean < 0 for mean in table["rows"][0]["curve"])
+    monkeypatch.setattr(lab, "ppo_update", watched_update)
+    settings = lab.TASKS["FetchReachDense-v4"][1]._replace(n_steps=150, n_epochs=2)
+    found = lab.learn("FetchReachDense-v4", 0, 300, settings)
+    assert shapes == {((13,), (4,))}
+    assert all(-30 < mean < 0 for mean in (*found["curve"], found["final_mean"]))
+    assert json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.slow
