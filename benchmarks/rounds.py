@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robotics_rl import artifacts, cli, rendering, reporting
+from robotics_rl.errors import UsageError
 
 if TYPE_CHECKING:
     from robotics_rl.benchmarking import Measure
@@ -32,6 +33,8 @@ class Race:
         parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
         parser.add_argument("--seconds", type=float, default=self.seconds, help=seconds_help)
         flags = parser.parse_args(argv)
+        if flags.rounds < 1 or flags.seconds <= 0:
+            raise UsageError("nothing is measured; give --rounds of 1 or more, --seconds above 0")
         rendering.render_nothing()
         from robotics_rl.benchmarking import benchmark, measure_in_turn  # loads torch
 

@@ -17,7 +17,8 @@ from robotics_rl import artifacts, cli, config, envs, options
 from robotics_rl.config import TrainSettings
 from robotics_rl.devices import device_name, usable_cores
 from robotics_rl.episodes import side_by_side
-from robotics_rl.learners import ENGINES
+from robotics_rl.errors import UsageError
+from robotics_rl.learners import ENGINES, gradient_steps
 from robotics_rl.progress import Progress
 from robotics_rl.provenance import git_state, machine, utc_now
 from robotics_rl.replay.hindsight import HindsightReplay
@@ -70,9 +71,11 @@ class Trial:
         parser.add_argument("--only", default="", help="only tasks with this name or environment")
         flags = parser.parse_args(argv)
         chosen = options.parse_seeds(flags.seeds) if flags.seeds else None
-        for task in self.tasks:
-            if flags.only not in ("", task.name, task.env_id):
-                continue
+        tasks = [task for task in self.tasks if flags.only in ("", task.name, task.env_id)]
+        if not tasks:
+            names = sorted({name for task in self.tasks for name in (task.name, task.env_id)})
+            raise UsageError(f"no task is called {flags.only!r}; choose one of: {', '.join(names)}")
+        for task in tasks:
             for seed in task.seeds if chosen is None else chosen:
                 self._carry_out(task, seed)
         print(f"OK: {self.output}")
@@ -82,7 +85,7 @@ class Trial:
         place = (task.name, task.env_id, seed)
         settings = task.settings(seed)
         for run in read_runs(self.output):
-            if _place(run) == place and run["hyperparameters"] == settings.flat_hyperparameters():
+            if _place(run) == place and _is_of(run, task, settings):
                 print(f"done before: {describe(run)}")
                 return
         new = asdict(solve(task, settings))
@@ -100,6 +103,16 @@ def read_runs(path: Path) -> list[dict[str, Any]]:
 
 def _place(run: Mapping[str, Any]) -> tuple[str, str, int]:
     return run["name"], run["env_id"], run["seed"]
+
+
+def _is_of(run: Mapping[str, Any], task: Task, settings: TrainSettings) -> bool:
+    """Whether a run is of just this task."""
+    same = run["hyperparameters"] == settings.flat_hyperparameters()
+    return same and (run["engine"], run["target"], run["total_steps"]) == (
+        settings.run.engine,
+        task.target,
+        task.total_steps,
+    )
 
 
 def describe(run: Mapping[str, Any]) -> str:
@@ -169,7 +182,8 @@ class _Examiner(BaseCallback):
             self._examine()
 
     def _on_training_end(self) -> None:
-        if self.solved is None and self.num_timesteps > self.examinations[-1].env_steps:
+        last = self.examinations[-1].env_steps if self.examinations else 0
+        if self.solved is None and self.num_timesteps > last:
             self._examine()
 
     def _on_step(self) -> bool:
@@ -181,11 +195,11 @@ class _Examiner(BaseCallback):
         train_seconds = time.monotonic() - self._started - self._paused
         rate = self.success_rate(EXAMINED)
         replay: Any = getattr(self.model, "replay_buffer", None)
-        moved = replay.moved_rate(100, 0.02) if isinstance(replay, HindsightReplay) else None
+        moved = replay.moved_rate(100) if isinstance(replay, HindsightReplay) else None
         self.examinations.append(
             Examination(
                 env_steps=self.num_timesteps,
-                gradient_steps=_engine(self._settings).gradient_steps(self.model),
+                gradient_steps=gradient_steps(self.model),
                 train_seconds=round(train_seconds, 2),
                 success_rate=rate,
                 success_rate_ci95=_interval(rate, len(EXAMINED)),
@@ -196,13 +210,10 @@ class _Examiner(BaseCallback):
 
     def success_rate(self, seeds: Sequence[int]) -> float:
         """Share of these episodes that end in success."""
-        policy = _engine(self._settings).export(self._settings, self.model).policy
+        engine = ENGINES[self._settings.run.engine]
+        policy = engine.export(self._settings, self.model).policy
         episodes = side_by_side(policy, self._task.env_id, seeds, usable_cores())
         return sum(bool(episode.success) for episode in episodes) / len(seeds)
-
-
-def _engine(settings: TrainSettings) -> Any:
-    return ENGINES[settings.run.engine]
 
 
 def _interval(rate: float, n_episodes: int) -> tuple[float, float]:

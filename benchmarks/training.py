@@ -27,15 +27,20 @@ def _contestants() -> Iterator[tuple[str, Measure]]:
     """The engines, and Stable-Baselines3's learner on our environments."""
     import torch
     from stable_baselines3.common.logger import Logger
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import SubprocVecEnv
 
     from robotics_rl.envs import make_env
     from robotics_rl.learners import ENGINES
     from robotics_rl.throughput import steps_per_second
 
-    def model(learner: str, environments: str, **given: Any) -> Any:
+    def processes(settings: config.TrainSettings, make_env: Any) -> Any:
+        return SubprocVecEnv([lambda: Monitor(make_env(ENV_ID))] * settings.run.n_envs)
+
+    def model(learner: str, make_envs: Any = None, **given: Any) -> Any:
         asked = {**SETTINGS, "engine": learner, **given}
         settings = config.resolve("sac", ENV_ID, asked, her=True)
-        env = ENGINES[environments].make_env(settings, make_env)
+        env = (make_envs or ENGINES[learner].make_env)(settings, make_env)
         one = ENGINES[learner].make_model(settings, env, "cpu")
         one.set_logger(Logger(None, []))
         one.learn(1_200)
@@ -48,15 +53,18 @@ def _contestants() -> Iterator[tuple[str, Measure]]:
 
         return measure
 
-    sb3, mixed = model("sb3", "sb3"), model("sb3", "fast")
-    yield "SB3, 1 torch thread", speed(sb3, 1)
-    yield "SB3, 2 torch threads", speed(sb3, 2)
-    yield "SB3 on the batch, 1 torch thread", speed(mixed, 1)
-    yield "SB3 on the batch, 2 torch threads", speed(mixed, 2)
-    yield "ours, in turns", speed(model("fast", "fast", deterministic_engine=True), 1)
-    yield "ours", speed(model("fast", "fast"), 1)
-    yield "ours, bf16", speed(model("fast", "fast", bf16=True), 1)
-    yield "ours, nets [128,128]", speed(model("fast", "fast", net_arch=(128, 128)), 1)
+    theirs = {
+        "SB3": model("sb3"),
+        "SB3 in processes": model("sb3", processes),
+        "SB3 on the batch": model("sb3", ENGINES["fast"].make_env),
+    }
+    for name, one in theirs.items():
+        yield f"{name}, 1 torch thread", speed(one, 1)
+        yield f"{name}, 2 torch threads", speed(one, 2)
+    yield "ours, in turns", speed(model("fast", deterministic_engine=True), 1)
+    yield "ours", speed(model("fast"), 1)
+    yield "ours, bf16", speed(model("fast", bf16=True), 1)
+    yield "ours, nets [128,128]", speed(model("fast", net_arch=(128, 128)), 1)
 
 
 RACE = Race(
@@ -66,10 +74,15 @@ RACE = Race(
     unit="environment steps per second",
     contestants=_contestants,
     ratios={
-        "ours / SB3 with 1 torch thread": ("ours", "SB3, 1 torch thread"),
-        "ours / SB3 with 2 torch threads": ("ours", "SB3, 2 torch threads"),
-        "ours / SB3 on the batch, 1 torch thread": ("ours", "SB3 on the batch, 1 torch thread"),
-        "ours / SB3 on the batch, 2 torch threads": ("ours", "SB3 on the batch, 2 torch threads"),
+        f"ours / {name}": ("ours", name)
+        for name in (
+            "SB3, 1 torch thread",
+            "SB3, 2 torch threads",
+            "SB3 in processes, 2 torch threads",
+            "SB3 on the batch, 2 torch threads",
+        )
+    }
+    | {
         "side by side / in turns": ("ours", "ours, in turns"),
         "bf16 / fp32": ("ours, bf16", "ours"),
     },

@@ -49,6 +49,7 @@ def evaluate(
     recorder = Recorder(settings.n_video_episodes if settings.video else 0)
     deterministic = settings.deterministic and settings.baseline != "random"
     together = _side_by_side(settings, env_id, make_env)
+    _say_how(settings, together=together)
     if together:
         episodes = side_by_side(actor, env_id, seeds, usable_cores())
     else:
@@ -75,6 +76,11 @@ def evaluate(
         write_mp4(outputs.video, recorder.frames)
         print(f"OK: wrote {outputs.video}")
     return result, outputs.result
+
+
+def _say_how(settings: EvalSettings, *, together: bool) -> None:
+    if settings.engine == "fast" and settings.ckpt and not together:
+        print("engine sb3: fast plays Fetch tasks, without noise and without a video")
 
 
 def _side_by_side(settings: EvalSettings, env_id: str, make_env: MakeEnv) -> bool:

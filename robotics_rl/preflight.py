@@ -33,7 +33,7 @@ def check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
     if isinstance(values, config.OffPolicy):
         _check_memory(settings, values, env)
         _check_learning_starts(settings, values)
-    if settings.her and isinstance(values, config.OffPolicy):
+    if (settings.her or settings.fast) and isinstance(values, config.OffPolicy):
         _check_episodes_fit(settings, values, env)
     for folder in (paths.checkpoint.parent, paths.resume, paths.logs):
         artifacts.require_writable(folder)
@@ -97,10 +97,10 @@ def _check_learning_starts(settings: TrainSettings, values: config.OffPolicy) ->
 
 
 def _check_episodes_fit(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:
-    """HER draws from finished episodes: there must be one, and it must not be overwritten."""
+    """Whole episodes are kept; HER draws from finished ones, so there must be one."""
     n_envs, length = settings.run.n_envs, env.spec.max_episode_steps if env.spec else None
     first_episodes = (length or 0) * n_envs
-    if values.learning_starts < first_episodes:
+    if settings.her and values.learning_starts < first_episodes:
         raise UsageError(
             f"HER relabels finished episodes, and none is finished before {first_episodes} steps "
             f"({n_envs} environments × {length}); use --learning-starts {first_episodes}"
@@ -108,6 +108,6 @@ def _check_episodes_fit(settings: TrainSettings, values: config.OffPolicy, env: 
     two_episodes = 2 * first_episodes  # one to draw from while another is overwritten
     if values.buffer_size < two_episodes:
         raise UsageError(
-            f"HER needs whole episodes in the replay buffer and {values.buffer_size} transitions "
-            f"are too few for {n_envs} environments; use --buffer-size {two_episodes}"
+            f"the replay buffer keeps whole episodes and {values.buffer_size} transitions are too "
+            f"few for {n_envs} environments; use --buffer-size {two_episodes}"
         )

@@ -24,7 +24,7 @@ from robotics_rl.config import TrainSettings
 from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
 from robotics_rl.envs import MakeEnv
 from robotics_rl.errors import Interrupted, UsageError
-from robotics_rl.learners import ENGINES, Engine
+from robotics_rl.learners import ENGINES, Engine, gradient_steps, hyperparameters
 from robotics_rl.progress import Progress, clock
 from robotics_rl.provenance import command_line, file_stamp, git_state, machine, utc_now
 from robotics_rl.schemas import Metadata, Training
@@ -129,7 +129,7 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
     logger = curves.make_logger(
         paths.curves,
         done,
-        lambda: engine.gradient_steps(model),
+        lambda: gradient_steps(model),
         seconds,
         tensorboard=run.track == "tb",
     )
@@ -264,13 +264,13 @@ def _is_of(metadata: Metadata, settings: TrainSettings) -> bool:
 
 def _describe(session: _Session, sha256: str) -> Metadata:
     model, run = session.model, session.settings.run
-    seconds, updates = session.wall_seconds, session.engine.gradient_steps(model)
+    seconds, updates = session.wall_seconds, gradient_steps(model)
     identity = session.settings.identity()
     asked = session.settings.flat_hyperparameters()
     return Metadata(
         **{name: value for name, value in identity.items() if name not in asked},
         steps_done=model.num_timesteps,
-        hyperparameters=session.engine.hyperparameters(model) | asked,
+        hyperparameters=hyperparameters(model) | asked,
         chapter=session.settings.chapter,
         run_tag=run.run_tag,
         env_steps=model.num_timesteps,

@@ -16,6 +16,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from robotics_rl import tensors
 from robotics_rl.artifacts import atomic_write
 from robotics_rl.errors import UsageError
+from robotics_rl.learners.overlapped import Overlapped
 from robotics_rl.replay.hindsight import HindsightReplay
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
@@ -28,6 +29,8 @@ def capture(model: BaseAlgorithm) -> dict[str, Any]:
     Nothing in it changes when training goes on, except the replay buffer's arrays, which are not
     copied: write it before the next step if there is one.
     """
+    if isinstance(model, Overlapped):
+        model.record_losses()  # else a resumed run would log others than one never stopped
     return {
         "parameters": _copied(model.get_parameters()),
         "log_ent_coef": _copied(getattr(model, "log_ent_coef", None)),

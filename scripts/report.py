@@ -183,7 +183,8 @@ def _chapter(card: Card) -> Iterator[str]:
 
 def _trainings(card: Card) -> Iterator[dict[str, Any]]:
     """The flags of a chapter's published trainings: the fast path, then every seed."""
-    for given in ({"run_tag": FAST_PATH}, *({"seed": seed} for seed in range(10))):
+    every: list[dict[str, Any]] = [{"run_tag": FAST_PATH}, *({"seed": n} for n in range(10))]
+    for given in every:
         if _evaluation(card, given).exists():
             yield given
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from support import read_strict_json
 from time_to_success import TRIAL as TIMES
 
 from robotics_rl import config
+from robotics_rl.errors import UsageError
 from robotics_rl.schemas import Examination, SolvingRun
 
 
@@ -133,7 +135,9 @@ def _run(task: Any, settings: config.TrainSettings, solved: int | None = None) -
             "env_id": task.env_id,
             "seed": settings.run.seed,
             "hyperparameters": settings.flat_hyperparameters(),
-            "target": 0.95,
+            "engine": settings.run.engine,
+            "target": task.target,
+            "total_steps": task.total_steps,
             "solved_env_steps": solved,
             "solved_seconds": solved and solved / 100,
             "examinations": [end],
@@ -178,6 +182,24 @@ def test_every_task_of_the_benchmarks_resolves() -> None:
     recipe, *variants = ABLATION.tasks
     for variant in variants:
         assert variant.settings(0).identity() != recipe.settings(0).identity(), variant.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["environments", "learner", "training"])
+def test_every_contestant_of_a_race_runs(name: str, workdir: Path) -> None:
+    race = importlib.import_module(name).RACE
+    assert race.main(["--rounds", "1", "--seconds", "0.01"]) == 0
+    document = read_strict_json(Path(f"results/benchmarks/{name}.json"))
+    assert all(value > 0 for values in document["rows"].values() for value in values)
+    assert document["ratios"].keys() == race.ratios.keys()
+
+
+def test_nothing_is_run_for_a_task_that_is_not_there(workdir: Path) -> None:
+    with pytest.raises(UsageError, match="no task is called 'typo'; choose one of: FetchPick"):
+        TIMES.main(["--only", "typo"])
+    race = importlib.import_module("learner").RACE
+    with pytest.raises(UsageError, match="--rounds"):
+        race.main(["--rounds", "0"])
 
 
 def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:

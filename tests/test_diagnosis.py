@@ -77,6 +77,7 @@ def test_metrics_are_means_and_deviations_over_the_batch() -> None:
 def test_nothing_is_said_before_learning_or_of_a_single_critic(engine: str) -> None:
     settings = _settings("sac", engine)
     assert ENGINES[engine].diagnose(build(settings, "cpu")) is None
+    assert ENGINES[engine].diagnose(build(settings, "cpu").learn(60)) is None
     assert ENGINES[engine].diagnose(_trained("ddpg", engine)) is None
     assert ENGINES[engine].diagnose(_trained("td3", engine)) is not None
 

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from stable_baselines3 import SAC, HerReplayBuffer
 from stable_baselines3.common.utils import set_random_seed
 
-from robotics_rl.envs import fetch_ids, make_env
+from robotics_rl.envs import fetch_ids, fetch_vector_env, make_env
 from robotics_rl.envs.fetch import FetchBatch
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
+from robotics_rl.envs.fetch_vector_env import FetchVectorEnv
 from robotics_rl.envs.vector import make_vec_env
-
-OBJECT_IDS = [env_id for env_id in fetch_ids() if "Reach" not in env_id]
 
 
 def assert_equal(one: Any, other: Any, where: str = "") -> None:
@@ -131,6 +130,16 @@ def test_a_restored_batch_goes_on_bit_for_bit(env_id: str) -> None:
         batch.start(action)
         other.start(action)
         assert_equal(batch.finish().observation, other.finish().observation, f"step {number}")
+
+
+def test_specs_stay_plain_text_and_know_all_eight_vector_environments() -> None:
+    for env_id in fetch_ids():
+        assert "robotics_rl" in gym.spec(env_id).to_json()
+        venv = gym.make_vec(env_id, num_envs=2, vectorization_mode="vector_entry_point")
+        assert isinstance(venv, FetchVectorEnv)
+        assert venv.spec.id == env_id
+    with pytest.raises(AttributeError):
+        fetch_vector_env.FetchNothing  # noqa: B018
 
 
 def test_the_gymnasium_face_equals_a_sync_vector_env() -> None:

@@ -13,6 +13,7 @@ from robotics_rl.schemas import Evaluation, Metadata, TrivialGoals
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = sorted((ROOT / "results").rglob("*_eval.json"))
+BENCHMARKS = sorted((ROOT / "results" / "benchmarks").glob("*.json"))
 
 
 def checkpoint_results():
@@ -47,6 +48,12 @@ def test_a_published_checkpoint_has_metadata_and_a_curve(path):
     run_name = metadata.algo + ("_her" if metadata.her else "")
     logs = RunPaths(checkpoint, ROOT / "runs" / (metadata.run_tag or "") / run_name)
     assert (logs.logs / metadata.env_id / f"seed{metadata.seed}" / "curves.csv").exists()
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmarks_were_run_from_commits(path):
+    document = read_json(path)
+    assert all(run["git"]["dirty"] is False for run in document.get("runs", [document]))
 
 
 @pytest.mark.parametrize("script", ["ch02_ppo_dense_reach"])

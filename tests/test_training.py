@@ -71,7 +71,7 @@ HYPERPARAMETERS = {
     "sac": "n_envs batch_size learning_rate gamma ent_coef buffer_size learning_starts tau "
     "gradient_steps train_freq n_sampled_goal goal_selection_strategy net_arch target_entropy "
     "activation policy trivial_goal_keep normalize_observations random_action_prob "
-    "deterministic_engine bf16",
+    "deterministic_engine bf16 policy_delay",
 }
 
 
@@ -174,7 +174,8 @@ def test_curve_tells_steps_updates_and_losses(trained_sac_her: Trained) -> None:
     (row,) = read_curves(trained_sac_her.root / "runs/sac_her/FetchPush-v4/seed0/curves.csv")
     assert row["env_steps"] == 150
     assert row["gradient_steps"] == 25
-    assert all(row[name] is not None for name in ("critic_loss", "actor_loss", "ent_coef"))
+    told = ("critic_loss", "actor_loss", "ent_coef", "goal_moved_rate")
+    assert all(row[name] is not None for name in told)
     assert row["ep_rew_mean"] == -50 or (row["success_rate"] or 0) > 0
 
 

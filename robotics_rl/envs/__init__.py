@@ -4,17 +4,13 @@ import difflib
 import re
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import gymnasium_robotics
 from gymnasium import spaces
 
 from robotics_rl.errors import UsageError
-
-if TYPE_CHECKING:
-    from robotics_rl.envs.fetch_vector_env import FetchVectorEnv
 
 gym.register_envs(gymnasium_robotics)
 
@@ -59,15 +55,9 @@ def fetch_ids() -> list[str]:
     return sorted(name for name in gym.registry if re.fullmatch(r"Fetch\w+-v4", name))
 
 
-def _make_vector_env(env_id: str, **kwargs: Any) -> "FetchVectorEnv":
-    from robotics_rl.envs.fetch_vector_env import FetchVectorEnv  # loads MuJoCo
-
-    return FetchVectorEnv(env_id, **kwargs)
-
-
 # What `gymnasium.make_vec` makes of a Fetch task where this package was imported.
 for _env_id in fetch_ids():
-    gym.registry[_env_id].vector_entry_point = partial(_make_vector_env, _env_id)
+    gym.registry[_env_id].vector_entry_point = f"robotics_rl.envs.fetch_vector_env:{_env_id}"
 
 
 def has_goals(space: spaces.Space[Any]) -> bool:

@@ -1,5 +1,7 @@
 """The Gymnasium face of the batched Fetch environment."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from robotics_rl.envs import fetch_ids
 from robotics_rl.envs.fetch import FetchBatch, Observation
 
 
@@ -77,3 +80,10 @@ class FetchVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
     def close_extras(self, **kwargs: Any) -> None:
         """End the threads."""
         self._batch.close()
+
+
+def __getattr__(name: str) -> Callable[..., FetchVectorEnv]:
+    """The entry point of a Fetch id: Gymnasium looks it up by name, so specs stay plain text."""
+    if name not in fetch_ids():
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return partial(FetchVectorEnv, name)

@@ -10,6 +10,9 @@ from robotics_rl.config import TrainSettings
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.learners import fast, sb3
 from robotics_rl.learners.diagnosis import Diagnosis
+from robotics_rl.learners.sb3 import gradient_steps, hyperparameters
+
+__all__ = ["ENGINES", "Engine", "ResumableEnv", "gradient_steps", "hyperparameters"]
 
 
 class ResumableEnv(Protocol):
@@ -32,10 +35,6 @@ class Engine:
 
     make_env: Callable[[TrainSettings, MakeEnv], Any]
     make_model: Callable[[TrainSettings, Any, str], BaseAlgorithm]
-    gradient_steps: Callable[[BaseAlgorithm], int]  # optimizer steps so far
-    hyperparameters: Callable[
-        [BaseAlgorithm], dict[str, Any]
-    ]  # all in use, settings of ours or not
     transition_bytes: Callable[[TrainSettings, Env], int]  # of one transition in the replay buffer
     export: Callable[[TrainSettings, BaseAlgorithm], BaseAlgorithm]  # what a checkpoint holds
     diagnose: Callable[[BaseAlgorithm], Diagnosis | None]  # of twin critics on a random batch
@@ -45,8 +44,6 @@ ENGINES = {
     "fast": Engine(
         make_env=fast.make_training_env,
         make_model=fast.make_model,
-        gradient_steps=sb3.gradient_steps,
-        hyperparameters=sb3.hyperparameters,
         transition_bytes=fast.transition_bytes,
         export=fast.export,
         diagnose=fast.diagnose,
@@ -54,8 +51,6 @@ ENGINES = {
     "sb3": Engine(
         make_env=sb3.make_training_env,
         make_model=sb3.make_model,
-        gradient_steps=sb3.gradient_steps,
-        hyperparameters=sb3.hyperparameters,
         transition_bytes=sb3.transition_bytes,
         export=lambda _, model: model,
         diagnose=sb3.diagnose,

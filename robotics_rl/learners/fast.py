@@ -33,8 +33,8 @@ def make_training_env(settings: TrainSettings, make_env: MakeEnv) -> FetchVecEnv
     assert make_env is envs.make_env, "the engine fast builds its own environments"
     run = settings.run
     cores = usable_cores()
-    if settings.algo in ALGORITHMS and cores > 1:
-        cores -= 1  # the learner's
+    if settings.fast and not settings.fast.deterministic_engine and cores > 1:
+        cores -= 1  # the learner's, which works beside them
     return FetchVecEnv(settings.env_id, run.n_envs, run.seed, n_threads=min(cores, run.n_envs))
 
 
@@ -118,7 +118,7 @@ def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
     """The twin critics on a random batch; None without them, or with nothing to draw."""
     if not isinstance(model, LeanSAC | LeanTD3) or isinstance(model, LeanDDPG):
         return None
-    if not model.replay_buffer.ready:
+    if model.num_timesteps <= model.learning_starts or not model.replay_buffer.ready:
         return None
     batch = model.replay_buffer.peek(model.batch_size)
     with torch.no_grad():
@@ -126,4 +126,5 @@ def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
     n_goal = model.replay_buffer.store.shape.goal
     reached, rewards = torch.from_numpy(batch.next_inputs), torch.from_numpy(batch.rewards)
     achieved, desired = reached[:, :n_goal], reached[:, n_goal : 2 * n_goal]
-    return Diagnosis(q1, q2, rewards, achieved, desired, sb3.entropy_coefficient(model))
+    ent_coef = sb3.entropy_coefficient(model) if isinstance(model, SAC) else None
+    return Diagnosis(q1, q2, rewards, achieved, desired, ent_coef)

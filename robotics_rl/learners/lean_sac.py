@@ -19,6 +19,7 @@ from robotics_rl.learners.networks import (
     without_gradients,
 )
 from robotics_rl.learners.overlapped import Overlapped, Transitions, flat_adam
+from robotics_rl.learners.sb3 import entropy_coefficient
 
 
 class LeanSAC(Overlapped, SAC):
@@ -52,21 +53,16 @@ class LeanSAC(Overlapped, SAC):
 
     def update(self, batch: Transitions) -> None:
         """One step of the critics and the targets, and of the policy and α when it is due."""
-        alpha = self._alpha()
-        if self._n_updates % self._policy_delay:
-            self._update_critics(batch, alpha)
-        else:
+        alpha = entropy_coefficient(self)
+        if (self._n_updates + 1) % self._policy_delay == 0:
             actions, log_prob = self._gaussian.sample(batch.inputs)
             self._update_alpha(log_prob.detach())
             self._update_critics(batch, alpha)
             self._update_actor(batch, actions, log_prob, alpha)
+        else:
+            self._update_critics(batch, alpha)
         self._flat_target.move_towards(self._flat_critic, self.tau)
         self.note("ent_coef", alpha.reshape(()))
-
-    def _alpha(self) -> Tensor:
-        """The entropy coefficient as it stands."""
-        learned = self.log_ent_coef
-        return self.ent_coef_tensor if learned is None else learned.detach().exp()
 
     def _update_alpha(self, log_prob: Tensor) -> None:
         if self.ent_coef_optimizer is None:

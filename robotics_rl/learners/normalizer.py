@@ -26,6 +26,7 @@ class InputNormalizer(nn.Module):
         self.enabled, self._n_unused = enabled, n_unused
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
+        self._leave_out_unused()
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
         self.register_buffer("sum", torch.zeros(size, dtype=torch.float64))
         self.register_buffer("sum_of_squares", torch.zeros(size, dtype=torch.float64))
@@ -48,6 +49,9 @@ class InputNormalizer(nn.Module):
         variance = (self.sum_of_squares / self.count - mean.square()).clamp(min=0)
         self.mean.copy_(mean)
         self.std.copy_(variance.sqrt().clamp(min=MIN_STD))
+        self._leave_out_unused()
+
+    def _leave_out_unused(self) -> None:
         self.std[: self._n_unused] = torch.inf  # divided by it, an input and its weight are 0
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -20,8 +20,6 @@ from robotics_rl.learners.networks import FlatParameters, Network, forward
 from robotics_rl.learners.normalizer import InputNormalizer
 from robotics_rl.replay.hindsight import Batch, HindsightReplay
 
-MOVED_DISTANCE = 0.02  # metres that the achieved goal must move to count as moved
-
 
 class Transitions:
     """A batch on the learner's device; first axis the batch."""
@@ -140,22 +138,28 @@ class Overlapped(OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int = 0) -> None:
         """Take gradient steps; the batch size is the model's own."""
-        self._losses.clear()
+        before, self._losses = self._losses, {}
         for _ in range(gradient_steps):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
                 self.update(Transitions(self.replay_buffer.sample(self.batch_size), self))
             self._n_updates += 1
+        self._losses = before | self._losses  # a policy that waited keeps its last loss
 
     def note(self, name: str, value: Tensor) -> None:
-        """Log a loss; it is read from the device only when the logger writes."""
+        """Log a loss; it is read from the device only by ``record_losses``."""
         self._losses.setdefault(name, []).append(value.detach())
+
+    def record_losses(self) -> None:
+        """Hand what was noted to the logger."""
+        for name, values in self._losses.items():
+            self.logger.record(f"train/{name}", torch.stack(values).mean().item())
+        self._losses = {}
 
     def dump_logs(self) -> None:
         """Write log data, the learner's included."""
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        for name, values in self._losses.items():
-            self.logger.record(f"train/{name}", torch.stack(values).mean().item())
-        moved = self.replay_buffer.moved_rate(self._stats_window_size, MOVED_DISTANCE)
+        self.record_losses()
+        moved = self.replay_buffer.moved_rate(self._stats_window_size)
         if moved is not None:
             self.logger.record("rollout/goal_moved_rate", moved)
         super().dump_logs()

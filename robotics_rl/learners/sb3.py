@@ -135,14 +135,12 @@ def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
         batch.rewards.squeeze(1),
         goals.get("achieved_goal"),
         goals.get("desired_goal"),
-        entropy_coefficient(model),
+        entropy_coefficient(model) if isinstance(model, SAC) else None,
     )
 
 
-def entropy_coefficient(model: BaseAlgorithm) -> torch.Tensor | None:
-    """SAC's α as it stands; None elsewhere."""
-    if not isinstance(model, SAC):
-        return None
+def entropy_coefficient(model: SAC) -> torch.Tensor:
+    """The α of SAC as it stands."""
     learned = model.log_ent_coef
     return model.ent_coef_tensor if learned is None else learned.detach().exp()
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robotics_rl.replay.episodes import Array, EpisodeStore, Indices
 
 Floats = NDArray[np.float32]
+MOVED_DISTANCE = 0.02  # metres by which an achieved goal counts as moved
 _ROUNDS = 16  # of drawing goals, before trivial ones are taken because there are no others
 
 
@@ -178,7 +179,7 @@ class HindsightReplay:
             draws.append(self.relabel(slots, steps))
         return np.concatenate([self.inputs(draw) for draw in draws])
 
-    def moved_rate(self, n_episodes: int, distance: float) -> float | None:
+    def moved_rate(self, n_episodes: int, distance: float = MOVED_DISTANCE) -> float | None:
         """Share of the newest episodes whose achieved goal moved by more than ``distance`` metres.
 
         It rises well before success does, and tells failed exploration from slow learning.

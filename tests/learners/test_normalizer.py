@@ -46,6 +46,9 @@ def test_normalizer_makes_unused_inputs_nothing_and_leaves_the_others(
     inputs: NDArray[np.float32],
 ) -> None:
     normalizers = [InputNormalizer(N_INPUTS, enabled=True, n_unused=n) for n in (3, 0)]
+    fresh = normalizers[0](torch.from_numpy(inputs))
+    assert torch.equal(fresh[:, :3], torch.zeros(len(inputs), 3)), "from the start"
+    assert torch.equal(fresh[:, 3:], torch.from_numpy(inputs[:, 3:]))
     for normalizer in normalizers:
         normalizer.update(inputs)
     found, whole = (normalizer(torch.from_numpy(inputs)) for normalizer in normalizers)

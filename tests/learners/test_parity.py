@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from building import (
     random_batches,
     train_noting,
 )
+from stable_baselines3.common.logger import Logger
 
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 
@@ -58,16 +60,32 @@ def test_updates_are_those_of_sb3(variant: str, n_updates: int, push: FetchVecEn
 
 
 def test_a_delayed_policy_waits_while_the_critics_go_on(push: FetchVecEnv) -> None:
-    waiting = build_lean("auto", push, random_batches(3), policy_delay=2)
-    policies, critics = [], []
-    for _ in range(3):
+    waiting = build_lean("auto", push, random_batches(4), policy_delay=2)
+    policies = [
+        copy.deepcopy(waiting.actor.state_dict()) | {"α": waiting.log_ent_coef.detach().clone()}
+    ]
+    critics = [copy.deepcopy(waiting.critic.state_dict())]
+    for number in range(1, 5):
         noted = train_noting(waiting, 1)
-        policies.append(copy.deepcopy(waiting.actor.state_dict()) | {"α": waiting._alpha()})
+        alpha = waiting.log_ent_coef.detach().clone()
+        policies.append(copy.deepcopy(waiting.actor.state_dict()) | {"α": alpha})
         critics.append(copy.deepcopy(waiting.critic.state_dict()))
-        assert ("actor_loss" in noted) == ("ent_coef_loss" in noted) == (len(policies) != 2)
-    assert are_equal(policies[0], policies[1])
-    assert not are_equal(policies[1], policies[2])
-    assert not are_equal(critics[0], critics[1])
+        assert ("actor_loss" in noted) == ("ent_coef_loss" in noted) == (number % 2 == 0)
+    stays = [are_equal(*pair) for pair in itertools.pairwise(policies)]
+    assert stays == [True, False, True, False]
+    assert not any(are_equal(*pair) for pair in itertools.pairwise(critics))
+
+
+def test_a_policy_that_waits_keeps_its_last_loss_in_the_log(push: FetchVecEnv) -> None:
+    model = build_lean("fixed", push, random_batches(3), policy_delay=2)
+    model.set_logger(Logger(None, []))
+    model.train(2)
+    model.train(1)  # waits
+    model.record_losses()
+    logged = dict(model.logger.name_to_value)
+    assert {"train/actor_loss", "train/critic_loss", "train/ent_coef"} <= logged.keys()
+    model.record_losses()
+    assert model.logger.name_to_value == logged, "nothing is recorded twice"
 
 
 def test_entropy_coefficient_is_learned_like_that_of_sb3(push: FetchVecEnv) -> None:
