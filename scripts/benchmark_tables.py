@@ -1,7 +1,8 @@
 """The tables of benchmarks/README.md, from the JSON documents that the benchmarks wrote."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,113 @@ def tables() -> Iterator[tuple[str, str, Rows]]:
         if path.exists():
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
-            yield script, f"{_story(document, document)}: {how}", _race(document)
+            yield script, f"{_story(document, [document])}: {how}", _race(document)
     for script in TRIALS:
         path = FOLDER / f"{script}.json"
         if path.exists():
             document = read_json(path)
             table = _trial(document["runs"], timed=document["timed"])
-            yield script, _story(document, document["runs"][0]), table
+            yield script, _story(document, document["runs"]), table
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the engine was to reach on two cores without a GPU."""
+
+    what: str
+    bound: float
+    measure: Callable[[], float | None]  # None where it was not run, or not every seed got there
+    at_least: bool = False  # or at most
+    form: str = ".1f"
+
+    def row(self) -> list[str]:
+        """What, bound, measured, verdict."""
+        sign, unit = ("at least", "") if self.at_least else ("at most", " s")
+        bound, value = f"{sign} {self.bound:g}{unit}", self.measure()
+        if value is None:
+            return [self.what, bound, "not reached by every seed, or not run yet", "no"]
+        met = value >= self.bound if self.at_least else value <= self.bound
+        return [self.what, bound, f"{value:{self.form}}{unit}", "yes" if met else "no"]
+
+
+def _ratio(script: str, name: str) -> Callable[[], float | None]:
+    def measure() -> float | None:
+        ratios = read_json(FOLDER / f"{script}.json")["ratios"]
+        return float(ratios[name])
+
+    return measure
+
+
+def _slowest(env_id: str, n_seeds: int) -> Callable[[], float | None]:
+    """Seconds of the slowest seed until the recipe `fast` had solved a task."""
+
+    def measure() -> float | None:
+        runs = read_json(FOLDER / "time_to_success.json")["runs"]
+        seconds = [
+            run["solved_seconds"]
+            for run in runs
+            if (run["name"], run["env_id"]) == ("fast", env_id)
+        ]
+        return None if len(seconds) < n_seeds or None in seconds else max(seconds)
+
+    return measure
+
+
+def _ppo_seconds() -> float:
+    """Of 500,000 steps, at the speed of the chapter's training."""
+    path = Path("checkpoints", "fastpath", "ppo_FetchReachDense-v4_seed0.meta.json")
+    return 500_000 / float(read_json(path)["training"]["steps_per_second"])
+
+
+def _evaluation_seconds() -> float:
+    path = Path("results", "fastpath", "ch02_ppo_fetchreachdense-v4_seed0_eval.json")
+    return float(read_json(path)["wall_seconds"])
+
+
+TARGETS = (
+    Target(
+        "steps of 8 environments on 2 threads / DummyVecEnv",
+        2.8,
+        _ratio("environments", "8 environments, 2 threads / DummyVecEnv"),
+        at_least=True,
+        form=".2f",
+    ),
+    Target(
+        "steps of 8 environments on 2 threads / SubprocVecEnv",
+        2.0,
+        _ratio("environments", "8 environments, 2 threads / SubprocVecEnv"),
+        at_least=True,
+        form=".2f",
+    ),
+    Target(
+        "steps of 16 environments / physics alone",
+        0.75,
+        _ratio("environments", "16 environments, 2 threads / physics alone on 2 threads"),
+        at_least=True,
+        form=".2f",
+    ),
+    Target(
+        "training steps at equal settings / Stable-Baselines3 with 2 torch threads",
+        2.1,
+        _ratio("training", "ours / SB3, 2 torch threads"),
+        at_least=True,
+        form=".2f",
+    ),
+    Target("FetchReach-v4 solved, slowest of 5 seeds", 5.0, _slowest("FetchReach-v4", 5)),
+    Target("FetchPush-v4 solved, slowest of 5 seeds", 100.0, _slowest("FetchPush-v4", 5)),
+    Target(
+        "FetchPickAndPlace-v4 solved, slowest of 3 seeds",
+        1_200.0,
+        _slowest("FetchPickAndPlace-v4", 3),
+    ),
+    Target("500,000 steps of PPO on FetchReachDense-v4", 240.0, _ppo_seconds),
+    Target("evaluation of 100 episodes", 3.0, _evaluation_seconds),
+)
+
+
+def targets() -> Rows:
+    """Every target beside what was measured."""
+    return [["target", "bound", "measured", "met"], *(target.row() for target in TARGETS)]
 
 
 def trivial_goals() -> tuple[str, Rows]:
@@ -44,10 +145,11 @@ def trivial_goals() -> tuple[str, Rows]:
     return story, rows
 
 
-def _story(document: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
-    cores, processor = machine["cpu_cores"], machine["device_name"]
+def _story(document: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
+    """What was measured, on which machines."""
+    machines = sorted({f"{one['cpu_cores']} cores of {one['device_name']}" for one in measured})
     name = document["name"]
-    return f"{name[0].upper()}{name[1:]}, on {cores} cores of {processor}"
+    return f"{name[0].upper()}{name[1:]}, on {' and '.join(machines)}"
 
 
 def _race(document: Mapping[str, Any]) -> Rows:

@@ -60,9 +60,11 @@ def _with_block(page: Path, made: str) -> tuple[Path, str]:
 
 
 def benchmark_sections() -> str:
-    """The largest idea in numbers, and one table per benchmark that was run."""
+    """Targets, the largest idea in numbers, and one table per benchmark that was run."""
     story, rows = benchmark_tables.trivial_goals()
     parts = [
+        "## Targets",
+        _markdown(benchmark_tables.targets()),
         "## [trivial_goals.py](../scripts/labs/trivial_goals.py)",
         f"Goals relabelled in hindsight. {story}.",
         _markdown(rows),

@@ -217,3 +217,35 @@ def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:
     ]  # fmt: skip
     untimed = benchmark_tables._trial(plain, timed=False)
     assert untimed == [[*row[:4], row[5]] for row in (header, *rows)]
+
+
+def test_a_target_is_met_missed_or_not_reached() -> None:
+    def verdicts(values: list[float | None], *, at_least: bool) -> list[list[str]]:
+        targets = [
+            benchmark_tables.Target("x", 2.0, lambda value=value: value, at_least=at_least)
+            for value in values
+        ]
+        return [target.row()[1:] for target in targets]
+
+    unreached = "not reached by every seed, or not run yet"
+    assert verdicts([2.0, 1.9, None], at_least=True) == [
+        ["at least 2", "2.0", "yes"], ["at least 2", "1.9", "no"], ["at least 2", unreached, "no"],
+    ]  # fmt: skip
+    assert verdicts([2.0, 2.1], at_least=False) == [
+        ["at most 2 s", "2.0 s", "yes"], ["at most 2 s", "2.1 s", "no"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("solved", "slowest"), [([1_000, 3_000], 30.0), ([1_000, None], None), ([1_000], None)]
+)
+def test_the_slowest_of_all_seeds_counts(
+    solved: list[int | None], slowest: float | None, workdir: Path
+) -> None:
+    task = _tiny(name="fast")
+    runs = [_run(task, task.settings(seed), steps) for seed, steps in enumerate(solved)]
+    runs.append(_run(_tiny(name="book"), task.settings(0), 9_000))
+    path = benchmark_tables.FOLDER / "time_to_success.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"runs": [dataclasses.asdict(run) for run in runs]}))
+    assert benchmark_tables._slowest("FetchReach-v4", 2)() == slowest

@@ -26,7 +26,7 @@ class DDPGConfig:
     """How the networks learn."""
 
     gamma: Annotated[float, "discount; the worst value is -1 / (1 - gamma) = -50"] = 0.98
-    tau: Annotated[float, "share of the networks that enters their targets per update"] = 0.01
+    tau: Annotated[float, "share of the networks that enters their targets per update"] = 0.02
     actor_lr: Annotated[float, "step size of Adam for the actor"] = 1e-3
     critic_lr: Annotated[float, "step size of Adam for the critic"] = 1e-3
     hidden_dim: Annotated[int, "units in each of the two hidden layers"] = 64
@@ -315,13 +315,13 @@ def check_update(args: argparse.Namespace) -> Rows:
     torch.manual_seed(args.seed)
     state, after, draws = torch.rand(3, 256, 6) * 2 - 1
     action, reward, done = draws[:, :2], 2 * draws[:, 2] - 1, (draws[:, 3] > 0).float()
-    new, other = (DDPGAgent(6, 2, DDPGConfig(gamma=0.5)) for _ in range(2))  # values from -2 to 0
+    new, other = (DDPGAgent(6, 2, DDPGConfig(gamma=0.5, tau=0.01, action_l2=0.1)) for _ in range(2))
     soft_update(new.targets, other.networks, 1.0)  # not to be mistaken for its own networks
     for part in new.networks.parameters():
         part.grad = torch.ones_like(part)  # what an earlier step may have left there
     old, info = copy.deepcopy(new), new.update([state, after, action, reward, done])
     next_q = old.target_critic(torch.hstack([after, old.target_actor(after)])).detach()
-    target = (reward + 0.5 * (1 - done) * next_q).clamp(-2.0, 0.0)
+    target = (reward + 0.5 * (1 - done) * next_q).clamp(-2.0, 0.0)  # -1 / (1 - 0.5)
     critic_loss = (old.critic(torch.hstack([state, action])) - target).square().mean()
     best = old.actor(state)
     actor_loss = 0.1 * best.square().mean() - new.critic(torch.hstack([state, best])).mean()
