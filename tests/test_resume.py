@@ -112,7 +112,8 @@ def _assert_finished_like(run: Run, whole: Path) -> None:
     assert all(earlier < later for earlier, later in pairwise(steps))
     seconds = [row["wall_seconds"] or 0 for row in curve]
     assert seconds == sorted(seconds)
-    assert ours["training"]["wall_seconds"] >= seconds[-1] - 0.01, "the whole run's time"
+    # Both are rounded, and their clocks start a moment apart.
+    assert ours["training"]["wall_seconds"] >= seconds[-1] - 0.05, "the whole run's time"
     for row in (*curve, *expected):
         del row["wall_seconds"]
     assert curve == expected
