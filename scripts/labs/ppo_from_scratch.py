@@ -399,7 +399,7 @@ def demo(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, Ro
     from matplotlib.figure import Figure
 
     print("PPO From Scratch -- Demo")
-    out = args.out or Path("figures", f"ppo_{args.env}.png")
+    out = args.out or Path("figures", f"ppo_demo_curve{'_fetch' * ('Fetch' in args.env)}.png")
     out.parent.mkdir(parents=True, exist_ok=True)  # fails before the work is done
     found, target = learn(args.env, args.seed, args.steps, settings), TASKS[args.env][0]
     figure = Figure(figsize=(7, 4.5), layout="constrained")
