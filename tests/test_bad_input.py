@@ -319,6 +319,14 @@ def test_largest_buffer_named_in_the_refusal_is_accepted(workdir: Path) -> None:
     assert "cannot write" in accepted.err
 
 
+def test_a_buffer_smaller_than_the_episodes_it_keeps_is_refused(workdir: Path) -> None:
+    """Without HER as well: the engine fast keeps whole episodes, and would hold more than asked."""
+    flags = ["--n-envs", "2", "--buffer-size", "199"]
+    refused = run_script("train.py", *SAC.split(), *flags)
+    _assert_refused(refused.code, refused.err, "whole episodes and 199 .* --buffer-size 200")
+    assert tree(workdir) == {}
+
+
 def _assert_refused(code: int, err: str, says: str) -> None:
     assert code == 2, err
     lines = err.splitlines()

@@ -344,3 +344,13 @@ def test_result_that_cannot_be_understood_is_not_lost(workdir: Path) -> None:
     assert kept.read_text() == "my notes"
     assert str(kept) in outcome.out
     assert read_strict_json(Path("mine.json"))["schema"] == "eval/1"
+
+
+@pytest.mark.parametrize(("flags", "said"), [([], False), (["--no-deterministic"], True)])
+def test_an_evaluation_that_cannot_be_side_by_side_says_so(
+    flags: list[str], said: bool, workdir: Path, trained_sac_her: Trained
+) -> None:
+    checkpoint = str(trained_sac_her.root / trained_sac_her.checkpoint)
+    given = ["--n-episodes", "1", "--json-out", "result.json", *flags]
+    outcome = succeed("eval.py", "--ckpt", checkpoint, *given)
+    assert ("engine sb3: fast plays Fetch tasks" in outcome.out) == said
