@@ -15,10 +15,8 @@ VARIANTS: dict[str, Mapping[str, Any]] = {
     "every hindsight goal (textbook HER)": {"trivial_goal_keep": 1.0},
     "no normalisation": {"normalize_observations": False},
     "no random actions": {"random_action_prob": 0.0},
-    "learning rate and τ of the book": {
-        "learning_rate": SAC.learning_rate,
-        "tau": OffPolicy.tau,
-    },
+    "learning rate of the book": {"learning_rate": SAC.learning_rate},
+    "τ of the book": {"tau": OffPolicy.tau},
     "no delay of the policy": {"policy_delay": 1},
     "nets of the book": {"net_arch": OffPolicy.net_arch},
     "learning from step 1,000": {"learning_starts": 1_000},

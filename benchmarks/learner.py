@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from book import BOOK_HER
 from rounds import Race
 
 from robotics_rl import cli, config
@@ -23,8 +24,8 @@ def _contestants() -> Iterator[tuple[str, Measure]]:
     from robotics_rl.learners import ENGINES
 
     def model(engine_name: str, net_arch: tuple[int, ...], **given: Any) -> Any:
-        given |= {"engine": engine_name, "recipe": "book", "net_arch": net_arch}
-        given |= {"ent_coef": 0.05, "learning_starts": 1_000, "buffer_size": 100_000}
+        given |= {**BOOK_HER, "buffer_size": 100_000}
+        given |= {"engine": engine_name, "net_arch": net_arch}
         settings = config.resolve("sac", ENV_ID, given, her=True)
         engine = ENGINES[engine_name]
         torch.manual_seed(0)  # equal weights

@@ -8,19 +8,14 @@ be its best.
 from collections.abc import Iterator
 from typing import Any
 
+from book import BOOK_HER
 from rounds import Race
 
 from robotics_rl import cli, config
 from robotics_rl.benchmarking import Measure
 
 ENV_ID = "FetchPush-v4"
-SETTINGS: dict[str, Any] = {
-    "recipe": "book",
-    "ent_coef": 0.05,
-    "gamma": 0.95,
-    "learning_starts": 1_000,
-    "buffer_size": 200_000,
-}
+SETTINGS: dict[str, Any] = {**BOOK_HER, "buffer_size": 200_000}
 
 
 def _contestants() -> Iterator[tuple[str, Measure]]:

@@ -1,6 +1,7 @@
 """Episodes from fixed starts, played by a policy or a baseline, and what is measured of each."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -109,27 +110,26 @@ def side_by_side(
     """
     from robotics_rl.envs.fetch import FetchBatch  # loads MuJoCo
 
-    batch = FetchBatch(env_id, min(SIDE_BY_SIDE, len(seeds)), n_threads)
-    for first in range(0, len(seeds), batch.n_envs):
-        some = seeds[first : first + batch.n_envs]
-        rows = range(len(some))
-        observation = batch.reset_all([*some, *([0] * (batch.n_envs - len(some)))])
-        starts = [{key: part[row] for key, part in observation.items()} for row in rows]
-        traces = [
-            _Trace(seed, start, batch.task.distance_threshold)
-            for seed, start in zip(some, starts, strict=True)
-        ]
-        for _ in range(batch.max_episode_steps):
-            padded = {key: _padded(part) for key, part in observation.items()}
-            actions = actor.predict(padded, deterministic=True)[0][: batch.n_envs]
-            batch.start(actions)
-            step = batch.finish()
-            observation = step.final_observation
+    with closing(FetchBatch(env_id, min(SIDE_BY_SIDE, len(seeds)), n_threads)) as batch:
+        for first in range(0, len(seeds), batch.n_envs):
+            some = seeds[first : first + batch.n_envs]
+            rows = range(len(some))
+            observation = batch.reset_all([*some, *([0] * (batch.n_envs - len(some)))])
+            starts = [{key: part[row] for key, part in observation.items()} for row in rows]
+            traces = [
+                _Trace(seed, start, batch.task.distance_threshold)
+                for seed, start in zip(some, starts, strict=True)
+            ]
+            for _ in range(batch.max_episode_steps):
+                padded = {key: _padded(part) for key, part in observation.items()}
+                actions = actor.predict(padded, deterministic=True)[0][: batch.n_envs]
+                batch.start(actions)
+                step = batch.finish()
+                observation = step.final_observation
+                for row, trace in enumerate(traces):
+                    trace.add(actions[row], float(step.rewards[row]), step.successes[row])
             for row, trace in enumerate(traces):
-                trace.add(actions[row], float(step.rewards[row]), step.successes[row])
-        for row, trace in enumerate(traces):
-            yield trace.episode({key: part[row] for key, part in observation.items()})
-    batch.close()
+                yield trace.episode({key: part[row] for key, part in observation.items()})
 
 
 def _padded(rows: Array) -> Array:

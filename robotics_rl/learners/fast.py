@@ -21,7 +21,7 @@ from robotics_rl.learners import sb3
 from robotics_rl.learners.diagnosis import Diagnosis
 from robotics_rl.learners.lean_sac import LeanSAC
 from robotics_rl.learners.lean_td3 import LeanDDPG, LeanTD3
-from robotics_rl.learners.overlapped import Overlapped, Transitions
+from robotics_rl.learners.overlapped import Overlapped
 from robotics_rl.replay.episodes import EpisodeStore, Shape
 from robotics_rl.replay.hindsight import Hindsight, HindsightReplay
 
@@ -122,7 +122,7 @@ def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
         return None
     batch = model.replay_buffer.peek(model.batch_size)
     with torch.no_grad():
-        q1, q2 = model.values(Transitions(batch, model))
+        q1, q2 = model.values(model.transitions(batch))
     n_goal = model.replay_buffer.store.shape.goal
     reached, rewards = torch.from_numpy(batch.next_inputs), torch.from_numpy(batch.rewards)
     achieved, desired = reached[:, :n_goal], reached[:, n_goal : 2 * n_goal]

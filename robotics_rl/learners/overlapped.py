@@ -5,8 +5,8 @@ came before. So the policy that acts is one vector step older than in Stable-Bas
 are apart the two share neither random stream nor buffer: the outcome does not depend on timing.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -20,17 +20,20 @@ from robotics_rl.learners.networks import FlatParameters, Network, forward
 from robotics_rl.learners.normalizer import InputNormalizer
 from robotics_rl.replay.hindsight import Batch, HindsightReplay
 
+_AT_ONCE = 16  # batches that are drawn together: it costs little more than drawing one
 
-class Transitions:
-    """A batch on the learner's device; first axis the batch."""
 
-    def __init__(self, batch: Batch, model: "Overlapped") -> None:
-        def to_device(array: NDArray[np.float32]) -> Tensor:
-            return torch.from_numpy(array).to(model.device, non_blocking=True)
+class Transitions(NamedTuple):
+    """A batch on the learner's device, as networks see it; first axis the batch."""
 
-        self.inputs = model.normalizer(to_device(batch.inputs))
-        self.next_inputs = model.normalizer(to_device(batch.next_inputs))
-        self.actions, self.rewards = to_device(batch.actions), to_device(batch.rewards)
+    inputs: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_inputs: Tensor
+
+    def part(self, index: int, count: int) -> "Transitions":
+        """One of ``count`` batches, each with its share of every kind of transition."""
+        return Transitions(*(tensor[index::count] for tensor in self))
 
 
 class Overlapped(OffPolicyAlgorithm):
@@ -86,6 +89,17 @@ class Overlapped(OffPolicyAlgorithm):
         """Take one gradient step of everything."""
         raise NotImplementedError
 
+    def transitions(self, batch: Batch) -> Transitions:
+        """A batch as networks see it."""
+
+        def to_device(array: NDArray[np.float32]) -> Tensor:
+            return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+        inputs, next_inputs = map(
+            self.normalizer, map(to_device, (batch.inputs, batch.next_inputs))
+        )
+        return Transitions(inputs, to_device(batch.actions), to_device(batch.rewards), next_inputs)
+
     def values(self, batch: Transitions) -> list[Tensor]:
         """What each critic says of the actions taken: (n,) each."""
         seen = torch.cat([batch.inputs, batch.actions], 1)
@@ -139,11 +153,18 @@ class Overlapped(OffPolicyAlgorithm):
     def train(self, gradient_steps: int, batch_size: int = 0) -> None:
         """Take gradient steps; the batch size is the model's own."""
         before, self._losses = self._losses, {}
-        for _ in range(gradient_steps):
+        for batch in self._batches(gradient_steps):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-                self.update(Transitions(self.replay_buffer.sample(self.batch_size), self))
+                self.update(batch)
             self._n_updates += 1
         self._losses = before | self._losses  # a policy that waited keeps its last loss
+
+    def _batches(self, count: int) -> Iterator[Transitions]:
+        """Batches to learn from, drawn and carried to the device many at a time."""
+        for first in range(0, count, _AT_ONCE):
+            n = min(_AT_ONCE, count - first)
+            drawn = self.transitions(self.replay_buffer.sample(n * self.batch_size))
+            yield from (drawn.part(index, n) for index in range(n))
 
     def note(self, name: str, value: Tensor) -> None:
         """Log a loss; it is read from the device only by ``record_losses``."""

@@ -74,9 +74,11 @@ class Batches:
         self._batches = iter(batches)
 
     def sample(self, batch_size: int) -> Batch:
-        batch = next(self._batches)
-        assert len(batch.rewards) == batch_size
-        return batch
+        count, rest = divmod(batch_size, BATCH_SIZE)
+        assert rest == 0
+        # Ours draws several together, and takes every second or third row for each.
+        parts = zip(*(vars(next(self._batches)).values() for _ in range(count)), strict=True)
+        return Batch(*(np.stack(part, axis=1).reshape(-1, *part[0].shape[1:]) for part in parts))
 
 
 class Sb3Batches(Batches):

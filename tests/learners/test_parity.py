@@ -21,6 +21,7 @@ from building import (
 from stable_baselines3.common.logger import Logger
 
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
+from robotics_rl.learners import overlapped
 
 
 def train_theirs(theirs: Any, n_updates: int) -> dict[str, Any]:
@@ -57,6 +58,20 @@ def test_updates_are_those_of_sb3(variant: str, n_updates: int, push: FetchVecEn
         if not variant.startswith("td3") or n_updates > 1 or name.startswith("critic."):
             assert not torch.equal(value, before[name]), f"{name} was to learn"
     assert ours._n_updates == theirs._n_updates == n_updates
+
+
+def test_how_many_batches_are_drawn_together_does_not_matter(
+    push: FetchVecEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, by_twos = (build_lean("fixed", push, random_batches(5)) for _ in range(2))
+    by_twos.policy.load_state_dict(together.policy.state_dict())
+    train_noting(together, 5)
+    monkeypatch.setattr(overlapped, "_AT_ONCE", 2)
+    train_noting(by_twos, 5)
+    assert next(by_twos.replay_buffer._batches, None) is None, "every batch was to be taken"
+    found = by_twos.policy.state_dict()
+    for name, value in together.policy.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_a_delayed_policy_waits_while_the_critics_go_on(push: FetchVecEnv) -> None:
