@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from robotics_rl.artifacts import read_json
+from robotics_rl.statistics import wilson_interval
 
 FOLDER = Path("results", "benchmarks")
 RACES = ("environments", "learner", "training")
 TRIALS = ("time_to_success", "ablation")
+CONFIRMED = 100  # episodes that a trial's last policy is confirmed on
 Rows = list[list[str]]
 
 
@@ -164,7 +166,10 @@ def _race(document: Mapping[str, Any]) -> Rows:
 
 def _trial(runs: Sequence[Mapping[str, Any]], *, timed: bool) -> Rows:
     """One row per task and variant over its seeds; without seconds where they mean nothing."""
-    rows = [["task", "what", "solved", "environment steps", "seconds", "success on other episodes"]]
+    rows = [
+        ["task", "what", "solved", "environment steps", "seconds", "success on other episodes"]
+        + ["95% interval, all these episodes together"]
+    ]
     for (env_id, name), group in groupby(
         sorted(runs, key=_place), key=lambda run: (run["env_id"], run["name"])
     ):
@@ -179,6 +184,7 @@ def _trial(runs: Sequence[Mapping[str, Any]], *, timed: bool) -> Rows:
                 _spread([run["solved_env_steps"] for run in solved], ",.0f") or _given_up(seeds),
                 _spread([run["solved_seconds"] for run in solved], ".1f"),
                 _spread(rates, ".2f"),
+                _interval(rates),
             ]
         )
     seconds = rows[0].index("seconds")
@@ -193,6 +199,12 @@ def _given_up(seeds: Sequence[Mapping[str, Any]]) -> str:
     ends = [run["examinations"][-1] for run in seeds]
     success = _spread([end["success_rate"] for end in ends], ".2f")
     return f"given up at {ends[0]['env_steps']:,} with success {success}"
+
+
+def _interval(rates: Sequence[float]) -> str:
+    """Wilson's, of the success on the confirming episodes of all seeds."""
+    low, high = wilson_interval(round(CONFIRMED * sum(rates)), CONFIRMED * len(rates))
+    return f"{low:.2f} to {high:.2f}"
 
 
 def _spread(values: Sequence[float], form: str) -> str:
