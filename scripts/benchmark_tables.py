@@ -166,10 +166,8 @@ def _race(document: Mapping[str, Any]) -> Rows:
 
 def _trial(runs: Sequence[Mapping[str, Any]], *, timed: bool) -> Rows:
     """One row per task and variant over its seeds; without seconds where they mean nothing."""
-    rows = [
-        ["task", "what", "solved", "environment steps", "seconds", "success on other episodes"]
-        + ["95% interval, all these episodes together"]
-    ]
+    header = ["task", "what", "solved", "environment steps", "seconds"]
+    rows = [[*header, "success on other episodes", "95% interval over them all"]]
     for (env_id, name), group in groupby(
         sorted(runs, key=_place), key=lambda run: (run["env_id"], run["name"])
     ):
