@@ -178,10 +178,8 @@ def parser(
     checkpoint = RunPaths.of(card.settings({})).checkpoint
     whole = add("all", "train, evaluate, hold against the criteria", "--seed 0")
     train = add("train", "train the policy", "--seed 0 --total-steps 5000")
-    algorithm, fast = config.ALGORITHMS[card.algo], config.fast_part(card.algo)
     for one in (whole, train):
-        parts = (algorithm, *((fast,) if fast else ()), config.Run)
-        cli.add_options(one, *parts, defaults=card.training)
+        cli.add_options(one, *config.parts_of(card.algo), config.Run, defaults=card.training)
     evaluate = add("eval", "evaluate a checkpoint", f"--ckpt {checkpoint}")
     cli.add_options(evaluate, config.Run, only=("seed", "checkpoints_dir", *_SHARED))
     for one in (whole, evaluate):

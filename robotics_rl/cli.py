@@ -70,6 +70,7 @@ def parse_train(argv: Sequence[str]) -> TrainSettings:
     parser.add_argument("--print-defaults", action=_PrintDefaults)
     add_options(parser.add_argument_group("run"), Run)
     add_options(parser.add_argument_group("algorithm"), *ALGORITHM_PARTS)
+    add_options(parser.add_argument_group("entropy of sac"), *config.ENTROPY_MODES.values())
     hindsight = parser.add_argument_group("hindsight")
     hindsight.add_argument("--her", action="store_true", help="relabel goals in hindsight")
     add_options(hindsight, SelectiveHER)
@@ -178,12 +179,19 @@ def _number_or_word(text: str) -> float | str:
 _CONVERTERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     float: float,
+    float | None: float,
     str: str,
     str | None: str,
     float | str: _number_or_word,
     tuple[int, ...]: _sizes,
 }
-_METAVARS: dict[Any, str] = {int: "N", float: "X", tuple[int, ...]: "N,N", float | str: "X"}
+_METAVARS: dict[Any, str] = {
+    int: "N",
+    float: "X",
+    float | None: "X",
+    tuple[int, ...]: "N,N",
+    float | str: "X",
+}
 _sizes.__name__ = "layer sizes"  # argparse names the type in its messages
 
 
@@ -202,7 +210,8 @@ class _PrintDefaults(argparse.Action):
 def defaults_table() -> str:
     """Every setting, its default per algorithm, and what the recipe ``fast`` puts in its place."""
     rows = [["setting", *ALGORITHMS, "recipe fast"]]
-    for row in options.option_rows(*ALGORITHMS.values(), SelectiveHER, FastSAC, Run):
+    parts = (*ALGORITHMS.values(), SelectiveHER, FastSAC, *config.ENTROPY_MODES.values(), Run)
+    for row in options.option_rows(*parts):
         cells = [_default_cell(row.name, algo) for algo in ALGORITHMS]
         replaced = RECIPES["fast"].get(row.name)
         rows.append([row.name, *cells, "" if replaced is None else options.as_typed(replaced)])
@@ -221,8 +230,8 @@ def defaults_table() -> str:
 
 
 def _default_cell(name: str, algo: str) -> str:
-    fast = config.fast_part(algo)
-    for row in options.option_rows(ALGORITHMS[algo], *((SelectiveHER, fast) if fast else ()), Run):
+    hindsight = (SelectiveHER,) if config.fast_part(algo) else ()
+    for row in options.option_rows(*config.parts_of(algo), *hindsight, Run):
         if row.name == name:
             return options.as_typed(row.default)
     return "-"

@@ -25,6 +25,7 @@ from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
 from robotics_rl.envs import MakeEnv
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.learners import ENGINES, Engine, gradient_steps, hyperparameters
+from robotics_rl.learners.entropy import EntropyMode, entropy_mode
 from robotics_rl.progress import Progress, clock
 from robotics_rl.provenance import command_line, file_stamp, git_state, machine, utc_now
 from robotics_rl.schemas import Metadata, Training
@@ -94,6 +95,7 @@ class _Session:
     env: Any
     resumed: bool
     earlier_seconds: float  # training time of the processes before this one
+    entropy: EntropyMode | None  # what moves SAC's α
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -103,7 +105,11 @@ class _Session:
 
     def state(self) -> dict[str, Any]:
         """What a training state holds beside the model's own."""
-        return {"identity": self.settings.identity(), "wall_seconds": self.wall_seconds}
+        return {
+            "identity": self.settings.identity(),
+            "wall_seconds": self.wall_seconds,
+            "entropy": self.entropy.state() if self.entropy else {},
+        }
 
 
 def _complete(settings: TrainSettings, paths: RunPaths) -> Metadata | None:
@@ -134,12 +140,16 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
         tensorboard=run.track == "tb",
     )
     model.set_logger(logger)
+    entropy = entropy_mode(settings, preflight.planned_steps(settings))
+    if state and entropy:
+        entropy.restore(state["entropy"])
     if state:
         exact = training_state.restore(model, state)
         print(f"resuming at {done:,} of {run.total_steps:,} steps")
         if not exact:
             print(f"WARN: the state of {settings.env_id} cannot be saved: new episodes begin")
-    return _Session(settings, paths, engine, model, model.env, state is not None, seconds)
+    resumed = state is not None
+    return _Session(settings, paths, engine, model, model.env, resumed, seconds, entropy)
 
 
 def _saved_state(settings: TrainSettings, paths: RunPaths) -> dict[str, Any] | None:
@@ -197,7 +207,7 @@ def _learn(session: _Session) -> int | None:
     model, run = session.model, session.settings.run
     off_policy = isinstance(model, OffPolicyAlgorithm)
     planned = preflight.planned_steps(session.settings)
-    watchers: list[BaseCallback] = []
+    watchers: list[BaseCallback] = [session.entropy] if session.entropy else []
     if off_policy:
         watchers.append(Diagnostician(session.engine.diagnose, session.settings.rollout_steps))
     with (

@@ -195,6 +195,8 @@ SHORT = {
     "full replay": [*TD3, "--total-steps", "700", "--buffer-size", "250", "--her"],
     "ddpg": [*TD3, "--algo", "ddpg", "--total-steps", "200"],
 }
+SHORT["adaptive"] = [*SHORT["sac_her"], "--ent-coef", "adaptive", "--ent-coef-check-freq", "30"]
+SHORT["adaptive"] += ["--ent-coef-adaptive-start", "0.05"]
 for _name in ("ppo", "sac_her", "td3", "full replay"):
     SHORT[f"{_name} sb3"] = [*SHORT[_name], *ON_SB3]
 
@@ -211,6 +213,7 @@ for _name in ("ppo", "sac_her", "td3", "full replay"):
         pytest.param("sac_her", [131, 100, 20], id="sac_her-three times"),
         pytest.param("sac_her sb3", [1], id="sac_her sb3-first step"),
         pytest.param("sac_her sb3", [131, 100, 20], id="sac_her sb3-three times"),
+        pytest.param("adaptive", [185], id="between two moves of α"),
         pytest.param("td3", [121], id="td3"),
         pytest.param("td3 sb3", [121], id="td3 sb3"),
         pytest.param("ddpg", [121], id="ddpg"),

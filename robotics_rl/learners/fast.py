@@ -107,10 +107,13 @@ def export(settings: TrainSettings, model: BaseAlgorithm) -> BaseAlgorithm:
         model.normalizer.fold_into(plain.policy)
     for name in ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps"):
         setattr(plain, name, getattr(model, name))
-    if isinstance(model, LeanSAC) and model.log_ent_coef is not None:
+    if isinstance(model, LeanSAC):
         assert isinstance(plain, SAC)
-        assert plain.log_ent_coef is not None
-        plain.log_ent_coef.data.copy_(model.log_ent_coef)
+        if model.log_ent_coef is None:
+            plain.ent_coef_tensor = model.ent_coef_tensor
+        else:
+            assert plain.log_ent_coef is not None
+            plain.log_ent_coef.data.copy_(model.log_ent_coef)
     return plain
 
 

@@ -136,7 +136,7 @@ class Overlapped(OffPolicyAlgorithm):
             self.env.step_async(actions)  # type: ignore[union-attr]
             if step == 0 and not self._synchronous:
                 self._train_if_due(self.num_timesteps + per_rollout, per_rollout)
-            finished = self._take(actions)
+            finished = self._take(actions, watcher)
             if not watcher.on_step():
                 return False
             if finished:
@@ -204,9 +204,10 @@ class Overlapped(OffPolicyAlgorithm):
         joined = np.concatenate([parts[name] for name in names], axis=1, dtype=np.float32)
         return self.normalizer(torch.from_numpy(joined).to(self.device))  # type: ignore[no-any-return]
 
-    def _take(self, actions: NDArray[np.float32]) -> bool:
+    def _take(self, actions: NDArray[np.float32], watcher: BaseCallback) -> bool:
         """Wait for the environments, and store where the actions led; True if episodes ended."""
         observation, _, dones, infos = self.env.step_wait()  # type: ignore[union-attr]
+        watcher.update_locals({"dones": dones, "infos": infos})
         self.num_timesteps += self.n_envs
         self._update_info_buffer(infos, dones)
         assert isinstance(observation, dict)

@@ -52,7 +52,7 @@ def arguments(settings: TrainSettings, env: Any, device: str) -> dict[str, Any]:
             names = ("n_steps", "n_epochs", "clip_range", "gae_lambda", "ent_coef")
             return common | {name: getattr(values, name) for name in names}
         case config.SAC():
-            return common | _off_policy(settings, values) | {"ent_coef": values.ent_coef}
+            return common | _off_policy(settings, values) | _entropy(settings, values)
         case config.TD3():
             n_actions = int(np.prod(env.action_space.shape or (0,)))
             noise = NormalActionNoise(np.zeros(n_actions), np.full(n_actions, values.action_noise))
@@ -72,6 +72,18 @@ def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, 
             },
         }
     return chosen
+
+
+def _entropy(settings: TrainSettings, values: config.SAC) -> dict[str, Any]:
+    """The coefficient to begin with; ``learners.entropy`` moves it."""
+    match settings.entropy:
+        case config.AutoEntropy() as learned:
+            return {"ent_coef": "auto", "target_entropy": learned.target_entropy}
+        case config.ScheduledEntropy() as scheduled:
+            return {"ent_coef": scheduled.ent_coef_max}
+        case config.AdaptiveEntropy() as adaptive:
+            return {"ent_coef": adaptive.start}
+    return {"ent_coef": values.ent_coef}
 
 
 def policy_kwargs(algo: str, net_arch: Sequence[int]) -> dict[str, Any]:
