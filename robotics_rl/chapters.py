@@ -55,6 +55,8 @@ class Card:
     book: str  # the book's own figures, quoted
     book_fast_path: str  # and those of its short run
     training: Mapping[str, Any] = field(default_factory=dict)  # flags that differ from the defaults
+    fast_path: str = "all --seed 0"  # sub-command and flags that make it
+    over_seeds: str = "compare --seeds 0,1,2"
 
     def settings(self, given: Mapping[str, Any]) -> TrainSettings:
         """The chapter's training with the flags given on the command line."""
@@ -77,8 +79,8 @@ class Card:
         paths = RunPaths.of(settings)
         command = f"bash docker/dev.sh python {self.script}"
         rows = [
-            ("algorithm", f"{self.algo.upper()} on {self.env_id}"),
-            ("fast path", f"{command} all --seed 0"),
+            ("algorithm", f"{settings.run_name.upper().replace('_', ' + ')} on {self.env_id}"),
+            ("fast path", f"{command} {self.fast_path}"),
             ("steps", f"{settings.run.total_steps:,} in {settings.run.n_envs} environments"),
             ("time", reporting.training_time(paths.metadata)),
             ("artifacts", f"{paths.checkpoint}, {paths.metadata.name}"),
@@ -86,7 +88,7 @@ class Card:
             ("", str(paths.curves)),
             ("criteria", f"{self.criteria[0].metric} {_bound(self.criteria[0])}"),
             *(("", f"{criterion.metric} {_bound(criterion)}") for criterion in self.criteria[1:]),
-            ("over seeds", f"{command} compare --seeds 0,1,2"),
+            ("over seeds", f"{command} {self.over_seeds}"),
             ("book", self.book),
             ("", self.book_fast_path),
         ]
@@ -153,7 +155,7 @@ _EVALUATION_FLAGS = {
     "ckpt": "ckpt",
     "results_dir": "results_dir",
 }
-_SHARED = ("run_tag", "progress", "engine")  # training's, and evaluation's too
+SHARED = ("run_tag", "progress", "engine")  # training's, and evaluation's too
 
 
 def parser(
@@ -181,11 +183,10 @@ def parser(
     for one in (whole, train):
         cli.add_options(one, *config.parts_of(card.algo), config.Run, defaults=card.training)
     evaluate = add("eval", "evaluate a checkpoint", f"--ckpt {checkpoint}")
-    cli.add_options(evaluate, config.Run, only=("seed", "checkpoints_dir", *_SHARED))
-    for one in (whole, evaluate):
-        flags = {field: flag for field, flag in _EVALUATION_FLAGS.items() if field != "ckpt"}
-        cli.add_options(one, EvalSettings, renamed=flags)
+    add_evaluation_options(evaluate)
     cli.add_options(evaluate, EvalSettings, only=("ckpt",))
+    cli.add_options(evaluate, config.Run, only=("seed", "checkpoints_dir", *SHARED))
+    add_evaluation_options(whole)
     compare = add("compare", "mean and intervals over training seeds", "--seeds 0,1,2")
     compare.add_argument("--seeds", default="0,1,2", help="training seeds (default: 0,1,2)")
     cli.add_options(compare, config.Run, only=("run_tag",))
@@ -193,6 +194,12 @@ def parser(
     more(add)
     add("card", "print the experiment card")
     return top
+
+
+def add_evaluation_options(parser: cli.Parser) -> None:
+    """The flags of evaluation, by the names that they have beside those of training."""
+    flags = {field: flag for field, flag in _EVALUATION_FLAGS.items() if field != "ckpt"}
+    cli.add_options(parser, EvalSettings, renamed=flags)
 
 
 def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
@@ -205,7 +212,7 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
             return compare_seeds(card, given)
     if {"ckpt", "seed"} <= given.keys():
         raise UsageError("--ckpt and --seed both name a checkpoint; give one of them")
-    training, evaluation = _split(given)
+    training, evaluation = split(given)
     settings = card.settings(training)
     if command != "eval":
         commands.train(settings)
@@ -234,9 +241,9 @@ def _require_same_chapter(card: Card, checkpoint: str) -> None:
         )
 
 
-def _split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The flags of training and of evaluation, apart."""
-    fields = {**_EVALUATION_FLAGS, **{name: name for name in _SHARED}}
+def split(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The flags of training and of evaluation, apart; the latter by their own names."""
+    fields = {**_EVALUATION_FLAGS, **{name: name for name in SHARED}}
     evaluation = {name: given[flag] for name, flag in fields.items() if flag in given}
     elsewhere = _EVALUATION_FLAGS.values()
     return {name: value for name, value in given.items() if name not in elsewhere}, evaluation

@@ -81,11 +81,11 @@ def parse_train(argv: Sequence[str]) -> TrainSettings:
 def training_settings(
     given: Mapping[str, Any], *, chapter: str | None = None, **defaults: Any
 ) -> TrainSettings:
-    """Resolve parsed flags; ``defaults`` hold where no flag was given."""
-    values = {**defaults, **given}
-    named = {name: values.pop(name) for name in ("algo", "env")}
-    her = values.pop("her", False)
-    return config.resolve(named["algo"], named["env"], values, her=her, chapter=chapter)
+    """Resolve parsed flags; ``defaults`` hold where neither a flag nor the recipe says more."""
+    asked, defaults = dict(given), dict(defaults)
+    algo, env_id = (asked.pop(name, None) or defaults.pop(name) for name in ("algo", "env"))
+    her = asked.pop("her", defaults.pop("her", False))
+    return config.resolve(algo, env_id, asked, her=her, chapter=chapter, defaults=defaults)
 
 
 def parse_eval(argv: Sequence[str]) -> tuple[EvalSettings, list[int]]:
@@ -223,10 +223,15 @@ def defaults_table() -> str:
     return "\n".join(
         [
             *lines,
-            "The recipe fast holds for sac --her on sparse Fetch tasks with the engine fast;",
+            "The recipe fast holds for sac --her on sparse Fetch tasks with the engine fast",
+            *(f"(on {env_id} with {_listed(more)});" for env_id, more in config.FAST_ON.items()),
             "--recipe book leaves the defaults, which are the book's. A flag wins over both.",
         ]
     )
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {options.as_typed(value)}" for name, value in values.items())
 
 
 def _default_cell(name: str, algo: str) -> str:

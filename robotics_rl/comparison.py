@@ -1,6 +1,6 @@
 """Compare groups of trained policies over training seeds, beside the two floors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ from robotics_rl.statistics import (
     student_t_half_width,
 )
 
-# metric of an evaluation's aggregate → the value of one episode
-METRICS = {
-    "success_rate": "success",
-    "return_mean": "return",
-    "final_distance_mean": "final_distance",
-    "action_smoothness_mean": "action_smoothness",
+# metric of an evaluation's aggregate → its value in one episode; None where it does not count
+METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "success_rate": lambda episode: episode["success"],
+    "success_rate_unsolved_start": lambda episode: (
+        None if episode["started_solved"] else episode["success"]
+    ),
+    "return_mean": lambda episode: episode["return"],
+    "final_distance_mean": lambda episode: episode["final_distance"],
+    "action_smoothness_mean": lambda episode: episode["action_smoothness"],
 }
 
 
@@ -29,7 +32,7 @@ def compare(
     """Spread over training seeds of every metric and group.
 
     Args:
-        groups: run name → training seed → evaluation JSON.
+        groups: name → training seed → evaluation JSON.
         baselines: name → evaluation JSON of a floor.
         env_id: what they were evaluated on.
 
@@ -54,21 +57,27 @@ def compare(
     for path, document in by_path.items():
         if document["seeds"] != episodes:
             raise UsageError(f"{path} is of other episodes than the rest; use the same for all")
+    spreads = {
+        name: {metric: _spread(metric, name, documents) for metric in METRICS} for name in groups
+    }
     return Comparison(
         env_id=env_id,
         created_at=utc_now(),
         seeds=sorted({seed for _, seed in documents}),
         n_episodes=len(episodes),
-        groups={
-            name: {metric: _spread(metric, name, documents) for metric in METRICS}
-            for name in groups
-        },
+        groups=spreads,
+        deltas=_deltas(*spreads.values()) if len(spreads) == 2 else {},
         baselines={
             name: {metric: document["aggregate"][metric] for metric in METRICS}
             for name, document in floors.items()
         },
         sources=[path.as_posix() for path in (*paths.values(), *baselines.values())],
     )
+
+
+def _deltas(first: Mapping[str, SeedSpread], second: Mapping[str, SeedSpread]) -> dict[str, float]:
+    """By how much the second group's means are above those of the first."""
+    return {metric: second[metric].mean - first[metric].mean for metric in METRICS}
 
 
 def _require_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -95,7 +104,11 @@ def _spread(
     of_group = {seed: doc for (group, seed), doc in sorted(documents.items()) if group == name}
     values = [float(document["aggregate"][metric]) for document in of_group.values()]
     by_seed = [
-        [float(episode[METRICS[metric]]) for episode in document["per_episode"]]
+        [
+            float(value)
+            for episode in document["per_episode"]
+            if (value := METRICS[metric](episode)) is not None
+        ]
         for document in of_group.values()
     ]
     enough = len(values) >= 3

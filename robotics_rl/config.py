@@ -244,6 +244,8 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     },
     "book": {},
 }
+# What a task needs besides: a grasp must hold, and entropy lets the fingers open.
+FAST_ON: dict[str, Mapping[str, Any]] = {"FetchPickAndPlace-v4": {"ent_coef": 0.01}}
 
 
 def engine_for(env_id: str) -> str:
@@ -418,6 +420,7 @@ def resolve(
     *,
     her: bool = False,
     chapter: str | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> TrainSettings:
     """Fill what was not ``given`` from the recipe, then from the defaults, and check every value.
 
@@ -427,6 +430,7 @@ def resolve(
         given: values by field name, of any of the dataclasses here.
         her: relabel goals in hindsight.
         chapter: the chapter script that asks, e.g. ``ch02``.
+        defaults: a chapter's own, in place of those of the dataclasses.
 
     Raises:
         UsageError: an unknown algorithm, a flag of another algorithm, or a value out of bounds.
@@ -447,7 +451,9 @@ def resolve(
         )
     fast = fast_part(algo) if engine == "fast" else None
     hindsight = (SelectiveHER if fast else HER) if her else None
-    values = {**RECIPES[recipe], **given, "engine": engine, "recipe": recipe}
+    of_task = FAST_ON.get(env_id, {}) if recipe == "fast" else {}
+    values = {**(defaults or {}), **RECIPES[recipe], **of_task, **given}
+    values |= {"engine": engine, "recipe": recipe}
     entropy = entropy_mode(algo, values)
     parts = [part for part in (ALGORITHMS[algo], Run, hindsight, fast, entropy) if part]
     known = {row.name for row in option_rows(*parts)}

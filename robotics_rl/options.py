@@ -111,6 +111,17 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def as_flags(values: Mapping[str, Any]) -> list[str]:
+    """Settings as they would be typed."""
+    flags: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            flags.append(flag_of(name if value else f"no_{name}"))
+        else:
+            flags += [flag_of(name), as_typed(value)]
+    return flags
+
+
 def option_rows(*parts: type) -> Iterator[dataclasses.Field[Any]]:
     """The fields of several dataclasses, each name once."""
     seen: set[str] = set()

@@ -6,7 +6,14 @@ from typing import Any
 
 from robotics_rl.artifacts import read_json
 from robotics_rl.progress import clock
-from robotics_rl.schemas import Aggregate, Benchmark, Comparison, Evaluation, SeedSpread
+from robotics_rl.schemas import (
+    Aggregate,
+    Benchmark,
+    Comparison,
+    Evaluation,
+    HindsightAblation,
+    SeedSpread,
+)
 
 
 def evaluation_table(result: Evaluation) -> str:
@@ -108,13 +115,24 @@ def algorithms_table(found: Mapping[str, tuple[Mapping[str, Any], Mapping[str, A
     return "\n".join([title, *_columns(rows)])
 
 
+def hindsight_table(ablation: HindsightAblation) -> str:
+    """Metrics as rows, numbers of relabelled goals as columns."""
+    columns = ablation.aggregates
+    rows = [["relabelled goals", *columns]]
+    for metric in ("success_rate", "return_mean", "final_distance_mean"):
+        rows.append([metric, *(_optional(mean[metric], ".3f") for mean in columns.values())])
+    return "\n".join([f"HER on {ablation.env_id}, training seed {ablation.seed}", *_columns(rows)])
+
+
 def comparison_table(comparison: Comparison) -> str:
     """Metrics as rows, groups and floors as columns, then the values per training seed."""
     seeds = ", ".join(map(str, comparison.seeds))
-    header = ["metric", *comparison.groups, *comparison.baselines]
+    delta = ["delta"] if comparison.deltas else []
+    header = ["metric", *comparison.groups, *delta, *comparison.baselines]
     rows = [header]
     for metric in next(iter(comparison.groups.values())):
         cells = [_spread(group[metric]) for group in comparison.groups.values()]
+        cells += [f"{comparison.deltas[metric]:+.3f}" for _ in delta]
         floors = [_optional(floor[metric], ".3f") for floor in comparison.baselines.values()]
         rows.append([metric, *cells, *floors])
     lines = [

@@ -147,8 +147,21 @@ class Comparison:
     created_at: str
     seeds: list[int]
     n_episodes: int
-    groups: dict[str, dict[str, SeedSpread]]  # run name → metric → spread
+    groups: dict[str, dict[str, SeedSpread]]  # name → metric → spread
+    deltas: dict[str, float]  # metric → mean of the second of two groups above that of the first
     baselines: dict[str, dict[str, float | None]]  # baseline → metric → value
+    sources: list[str]  # evaluation files
+
+
+@dataclass(frozen=True, kw_only=True)
+class HindsightAblation:
+    """HER with several numbers of relabelled goals per real one."""
+
+    schema: ClassVar[str] = "hindsight-ablation/1"
+    env_id: str
+    seed: int
+    created_at: str
+    aggregates: dict[str, dict[str, Any]]  # number of goals → ``Aggregate``
     sources: list[str]  # evaluation files
 
 

@@ -116,10 +116,16 @@ def _complete(settings: TrainSettings, paths: RunPaths) -> Metadata | None:
     """What is there already, if that is what a resumed run would make."""
     if not settings.run.resume or _state_path(paths).exists():
         return None
-    metadata = _metadata_of_old(paths.checkpoint)
-    if metadata is None or not _is_of(metadata, settings) or not paths.checkpoint.exists():
+    return finished(settings)
+
+
+def finished(settings: TrainSettings) -> Metadata | None:
+    """The metadata of this very training, if its checkpoint is there and whole."""
+    checkpoint = RunPaths.of(settings).checkpoint
+    metadata = _metadata_of_old(checkpoint)
+    if metadata is None or not _is_of(metadata, settings) or not checkpoint.exists():
         return None
-    intact = artifacts.sha256_of(paths.checkpoint) == metadata.checkpoint_sha256
+    intact = artifacts.sha256_of(checkpoint) == metadata.checkpoint_sha256
     return metadata if intact and metadata.steps_done >= settings.run.total_steps else None
 
 

@@ -10,11 +10,13 @@ from robotics_rl.reporting import comparison_table
 
 def write(path, successes, seeds=None):
     episodes = [
-        {"success": bool(s), "return": -1.0 - s, "final_distance": 0.1, "action_smoothness": 2.0}
-        for s in successes
-    ]
+        {"success": bool(s), "return": -1.0 - s, "final_distance": 0.1, "action_smoothness": 2.0,
+         "started_solved": index == 0}
+        for index, s in enumerate(successes)
+    ]  # fmt: skip
     aggregate = {
         "success_rate": sum(successes) / len(successes),
+        "success_rate_unsolved_start": sum(successes[1:]) / len(successes[1:]),
         "return_mean": -2.0,
         "final_distance_mean": 0.1,
         "action_smoothness_mean": 2.0,

@@ -132,9 +132,20 @@ def test_flag_wins_over_recipe_and_recipe_over_default():
     assert settings.hyperparameters.batch_size == config.SAC.batch_size
 
 
+def test_a_task_may_need_more_than_the_recipe():
+    def ent_coef(env_id, **given):
+        settings = config.resolve("sac", env_id, given, her=True, defaults={"ent_coef": 0.3})
+        return settings.hyperparameters.ent_coef
+
+    assert ent_coef("FetchPush-v4") == 0.05
+    assert ent_coef("FetchPickAndPlace-v4") == 0.01
+    assert ent_coef("FetchPickAndPlace-v4", recipe="book") == 0.3, "a chapter's own default"
+    assert ent_coef("FetchPickAndPlace-v4", ent_coef=0.2) == 0.2
+
+
 def test_every_value_of_a_recipe_is_a_setting():
     names = {row.name for row in options.option_rows(config.SAC, *_PARTS)}
-    for recipe in config.RECIPES.values():
+    for recipe in (*config.RECIPES.values(), *config.FAST_ON.values()):
         assert recipe.keys() <= names
 
 
