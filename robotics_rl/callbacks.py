@@ -1,7 +1,7 @@
 """What watches a training: it saves states, stops on a signal, and tells how far things are."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from robotics_rl import training_state
-from robotics_rl.errors import Interrupted
+from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.learners.diagnosis import Diagnosis
 from robotics_rl.progress import Progress
 
@@ -124,6 +124,50 @@ class Diagnostician(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+
+class EpisodeInfo(BaseCallback):
+    """Logs the mean of what ``info`` tells at the end of recent episodes, as ``rollout/KEY``.
+
+    The values are kept where Stable-Baselines3 keeps returns, so a resumed run has them too.
+
+    Args:
+        keys: entries of ``info``.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def _on_step(self) -> bool:
+        for info in ended(self.locals):
+            for key in self._keys:
+                info["episode"][key] = float(told(info, key, "--monitor-keywords"))
+        return True
+
+    def _on_rollout_start(self) -> None:
+        for key in self._keys:
+            values = [one[key] for one in self.model.ep_info_buffer or () if key in one]
+            if values:
+                self.logger.record(f"rollout/{key}", sum(values) / len(values))
+
+
+def ended(step: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The ``info`` of every environment whose episode has just ended."""
+    for done, info in zip(step["dones"], step["infos"], strict=True):
+        if done:
+            yield info
+
+
+def told(info: Mapping[str, Any], key: str, flag: str) -> Any:
+    """An entry of ``info`` that a flag names.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    if key not in info:
+        raise UsageError(f"{flag} {key} is not in info; choose one of: {', '.join(info)}")
+    return info[key]
 
 
 class ProgressReporter(BaseCallback):

@@ -154,6 +154,7 @@ _EVALUATION_FLAGS = {
     "algo": "eval_algo",
     "ckpt": "ckpt",
     "results_dir": "results_dir",
+    "video": "video",
 }
 SHARED = ("run_tag", "progress", "engine")  # training's, and evaluation's too
 

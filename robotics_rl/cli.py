@@ -169,6 +169,10 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",") if part)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _number_or_word(text: str) -> float | str:
     try:
         return float(text)
@@ -184,6 +188,7 @@ _CONVERTERS: dict[Any, Callable[[str], Any]] = {
     str | None: str,
     float | str: _number_or_word,
     tuple[int, ...]: _sizes,
+    tuple[str, ...]: _words,
 }
 _METAVARS: dict[Any, str] = {
     int: "N",

@@ -308,6 +308,9 @@ class Run:
     run_tag: str | None = option(
         None, "sub-folder of every root for this run's artifacts", folder_name
     )
+    monitor_keywords: tuple[str, ...] = option(
+        ("is_success",), "entries of info at an episode's end to log, separated by commas"
+    )
     track: str = option("tb", "TensorBoard (tb) or curves.csv alone (none)", one_of("tb", "none"))
     checkpoint_freq: int = option(
         50_000, "environment steps between two saved training states (0: never)", not_negative

@@ -15,6 +15,7 @@ from robotics_rl import artifacts, checkpoints, curves, envs, options, preflight
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.callbacks import (
     Diagnostician,
+    EpisodeInfo,
     ProgressReporter,
     StateKeeper,
     stop_requests,
@@ -22,10 +23,10 @@ from robotics_rl.callbacks import (
 )
 from robotics_rl.config import TrainSettings
 from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
+from robotics_rl.entropy import EntropyMode, entropy_mode
 from robotics_rl.envs import MakeEnv
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.learners import ENGINES, Engine, gradient_steps, hyperparameters
-from robotics_rl.learners.entropy import EntropyMode, entropy_mode
 from robotics_rl.progress import Progress, clock
 from robotics_rl.provenance import command_line, file_stamp, git_state, machine, utc_now
 from robotics_rl.schemas import Metadata, Training
@@ -214,6 +215,8 @@ def _learn(session: _Session) -> int | None:
     off_policy = isinstance(model, OffPolicyAlgorithm)
     planned = preflight.planned_steps(session.settings)
     watchers: list[BaseCallback] = [session.entropy] if session.entropy else []
+    keys = [key for key in run.monitor_keywords if key != "is_success"]  # logged anyhow
+    watchers += [EpisodeInfo(keys)] if keys else []
     if off_policy:
         watchers.append(Diagnostician(session.engine.diagnose, session.settings.rollout_steps))
     with (

@@ -5,6 +5,7 @@ FetchReach chance finds the goal now and then, so SAC learns without HER too; on
 not. `env-all` trains both over several seeds, evaluates them and sets them side by side.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ def main(argv: Sequence[str]) -> int:
     """Run one sub-command."""
     given = vars(_parser().parse_args(argv))
     command = given.pop("command")
+    if backend := given.pop("mujoco_gl", None):
+        os.environ["MUJOCO_GL"] = backend
     match command:
         case "card":
             print(CARD.text())
@@ -230,6 +233,7 @@ class Choice:
 
     env: str | None = option(None, "Gymnasium id of a task with goals")
     her: bool = option(False, "relabel goals in hindsight")
+    mujoco_gl: str | None = option(None, "what draws videos: egl, osmesa or glfw")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +253,7 @@ def _parser() -> cli.Parser:
 
     def add(name: str, text: str, flags: str, *choices: str) -> cli.Parser:
         parser = chapters.add_command(subparsers, SCRIPT, name, text, flags)
-        cli.add_options(parser, Choice, Several, only=choices)
+        cli.add_options(parser, Choice, Several, only=(*choices, "mujoco_gl"))
         return parser
 
     def add_training(name: str, text: str, flags: str, *choices: str) -> cli.Parser:

@@ -75,7 +75,7 @@ def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, 
 
 
 def _entropy(settings: TrainSettings, values: config.SAC) -> dict[str, Any]:
-    """The coefficient to begin with; ``learners.entropy`` moves it."""
+    """The coefficient to begin with; ``robotics_rl.entropy`` moves it."""
     match settings.entropy:
         case config.AutoEntropy() as learned:
             return {"ent_coef": "auto", "target_entropy": learned.target_entropy}

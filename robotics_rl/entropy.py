@@ -15,8 +15,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
 from robotics_rl import config
+from robotics_rl.callbacks import ended, told
 from robotics_rl.config import TrainSettings
-from robotics_rl.errors import UsageError
 from robotics_rl.learners.sb3 import entropy_coefficient
 
 
@@ -155,12 +155,8 @@ class Adaptation(BoundedMode):
 
     def _on_step(self) -> bool:
         key = self._settings.ent_coef_adaptive_key
-        for done, info in zip(self.locals["dones"], self.locals["infos"], strict=True):
-            if not done:
-                continue
-            if key not in info:
-                raise UsageError(f"--ent-coef-adaptive-key {key} is not in info: {', '.join(info)}")
-            self._successes.append(float(info[key]))
+        for info in ended(self.locals):
+            self._successes.append(float(told(info, key, "--ent-coef-adaptive-key")))
         return super()._on_step()
 
 

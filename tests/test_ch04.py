@@ -1,0 +1,221 @@
+"""Chapter 5 of the book: HER beside no HER, over seeds, without doing anything twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ch04_her_sparse_reach_push as ch04
+import pytest
+from support import edit_json, read_strict_json, run_script, succeed
+
+from robotics_rl.errors import UsageError
+from robotics_rl.schemas import Comparison, SeedSpread
+
+SCRIPT = ch04.SCRIPT
+TINY = ["--n-envs", "2", "--net-arch", "8", "--batch-size", "8", "--learning-starts", "100"]
+TINY += ["--buffer-size", "2000", "--total-steps", "110", "--no-progress"]
+TINY_EVAL = ["--n-eval-episodes", "2"]
+CHECKPOINTS = Path("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which env-all has run."""
+    folder = tmp_path_factory.mktemp("env_all")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        out = succeed(SCRIPT, "reach-all", "--seeds", "0,1", *TINY, *TINY_EVAL).out
+    (folder / "out.txt").write_text(out)
+    return folder
+
+
+def _env_all(*more: str) -> Any:
+    return run_script(
+        SCRIPT, "env-all", "--env", ch04.REACH, "--seeds", "0,1", *TINY, *TINY_EVAL, *more
+    )
+
+
+def test_env_all_trains_evaluates_and_compares(done: Path) -> None:
+    for name in ("sac", "sac_her"):
+        for seed in (0, 1):
+            metadata = read_strict_json(
+                done / "checkpoints" / f"{name}_{ch04.REACH}_seed{seed}.meta.json"
+            )
+            assert (metadata["her"], metadata["seed"]) == (name == "sac_her", seed)
+            assert metadata["recipe"] == ("fast" if metadata["her"] else "book")
+            result = done / "results" / f"ch04_{name}_fetchreach-v4_seed{seed}_eval.json"
+            evaluation = read_strict_json(result)
+            assert evaluation["checkpoint_sha256"] == metadata["checkpoint_sha256"]
+    comparison = read_strict_json(done / "results" / "ch04_fetchreach-v4_comparison.json")
+    assert comparison["groups"].keys() == {"no-HER", "HER"}
+    assert comparison["baselines"].keys() == {"do_nothing", "random"}
+    assert comparison["seeds"] == [0, 1]
+    assert "success_rate_unsolved_start" in comparison["groups"]["HER"]
+    out = (done / "out.txt").read_text()
+    assert "no interval: 2 seeds" in out
+    assert "SEPARATION: no-HER" in out
+
+
+def test_what_is_complete_is_not_made_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(done)
+    before = {path: path.stat().st_mtime_ns for path in CHECKPOINTS.iterdir()}
+    outcome = _env_all()
+    assert outcome.code == 0
+    assert outcome.out.count("\ncomplete: ") == 3  # and one at the beginning
+    assert {path: path.stat().st_mtime_ns for path in CHECKPOINTS.iterdir()} == before
+    evaluation = Path("results/ch04_sac_fetchreach-v4_seed1_eval.json")
+    edit_json(evaluation, checkpoint_sha256="of another policy")
+    outcome = _env_all()
+    assert outcome.out.count("\ncomplete: ") == 2
+    assert "OK: sac_FetchReach-v4_seed1" in outcome.out
+    assert read_strict_json(evaluation)["checkpoint_sha256"] != "of another policy"
+    assert {path: path.stat().st_mtime_ns for path in CHECKPOINTS.iterdir()} == before
+
+
+def test_other_settings_or_other_episodes_are_not_complete(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(done)
+
+    def complete(*flags: str) -> bool:
+        asked = ["env-all", "--env", ch04.REACH, *TINY, *TINY_EVAL, *flags]
+        given = vars(ch04._parser().parse_args(asked))
+        del given["command"]
+        return ch04._experiment(given, seed=0, her=True).is_complete()
+
+    assert complete()
+    assert not complete("--gamma", "0.9")
+    assert not complete("--total-steps", "200")
+    result = Path("results/ch04_sac_her_fetchreach-v4_seed0_eval.json")
+    seeds = read_strict_json(result)["seeds"]
+    edit_json(result, seeds=[5, 6])
+    assert not complete()
+    edit_json(result, seeds=seeds)
+    with (CHECKPOINTS / "sac_her_FetchReach-v4_seed0.zip").open("ab") as file:
+        file.write(b"damage")
+    assert not complete()
+
+
+def test_a_child_that_fails_is_shown_and_ends_everything(workdir: Path) -> None:
+    state = CHECKPOINTS / "sac_her_FetchReach-v4_seed0.resume" / "state.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"half a state")
+    outcome = _env_all()
+    assert outcome.code == 1
+    assert "error: the training state" in outcome.err
+    assert "FAIL: sac_her_FetchReach-v4_seed0, see runs/logs/" in outcome.err
+    assert not Path("results/ch04_fetchreach-v4_comparison.json").exists()
+
+
+def test_half_done_runs_go_on(workdir: Path) -> None:
+    experiment = ch04._experiment({"env": ch04.REACH}, seed=3, her=True)
+    assert "--resume" in experiment.train
+    assert experiment.train[experiment.train.index("--seed") :][:2] == ["--seed", "3"]
+
+
+def test_missing_seeds_are_named(workdir: Path) -> None:
+    outcome = run_script(SCRIPT, "compare", "--env", ch04.PUSH, "--seeds", "0,4")
+    assert outcome.code == 2
+    for missing in ("no-HER seed 0", "no-HER seed 4", "HER seed 0", "HER seed 4"):
+        assert missing in outcome.err
+    assert "env-all --env FetchPush-v4 --seeds 0,4" in outcome.err
+
+
+def test_a_seed_named_twice_is_refused(workdir: Path) -> None:
+    outcome = run_script(SCRIPT, "env-all", "--env", ch04.REACH, "--seeds", "0,0", *TINY)
+    assert outcome.code == 2
+    assert "would be made twice" in outcome.err
+    assert not any(workdir.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("her", "expected"),
+    [
+        (0.98, "CLEAR SEPARATION: no-HER 0.05, HER 0.98 on FetchPush-v4, +93 points over 3 seeds"),
+        (0.30, "WEAK SEPARATION: no-HER 0.05, HER 0.30 on FetchPush-v4, +25 points over 3 seeds"),
+        (0.01, "WEAK SEPARATION: no-HER 0.05, HER 0.01 on FetchPush-v4, -4 points over 3 seeds"),
+    ],
+)
+def test_the_verdict_says_how_clear_it_is(her: float, expected: str) -> None:
+    def group(mean: float) -> dict[str, SeedSpread]:
+        spread = SeedSpread(
+            values={}, mean=mean, t_half_width=None, iqm=None, iqm_bootstrap_ci95=None
+        )
+        return {"success_rate": spread}
+
+    comparison = Comparison(
+        env_id=ch04.PUSH, created_at="", seeds=[0, 1, 2], n_episodes=100,
+        groups={"no-HER": group(0.05), "HER": group(her)},
+        deltas={"success_rate": her - 0.05}, baselines={}, sources=[],
+    )  # fmt: skip
+    assert ch04.verdict(comparison) == expected
+
+
+def test_settings_come_from_flags_then_the_recipe_then_the_chapter() -> None:
+    def values(**given: Any) -> dict[str, Any]:
+        settings = ch04._settings({"env": ch04.PUSH, **given})
+        return {**settings.flat_hyperparameters(), "total_steps": settings.run.total_steps}
+
+    plain, book = values(), values(her=True, recipe="book")
+    for chosen in (plain, book):
+        assert (chosen["gamma"], chosen["learning_starts"], chosen["n_envs"]) == (0.95, 1_000, 8)
+        assert (chosen["ent_coef"], chosen["total_steps"]) == ("auto", 1_000_000)
+    fast = values(her=True, gamma=0.9)
+    assert (fast["gamma"], fast["ent_coef"], fast["n_envs"]) == (0.9, 0.05, 16)
+
+
+def test_another_number_of_goals_keeps_the_files_of_the_default() -> None:
+    def tag(**given: Any) -> str | None:
+        return ch04._settings({"env": ch04.PUSH, "her": True, **given}).run.run_tag
+
+    assert tag() is None
+    assert tag(n_sampled_goal=4) is None
+    assert tag(n_sampled_goal=8) == "nsg8"
+    assert tag(n_sampled_goal=8, run_tag="mine") == "mine"
+
+
+def test_ablation_trains_every_number_of_goals_in_a_folder_of_its_own(workdir: Path) -> None:
+    flags = ["--env", ch04.REACH, "--nsg-values", "1,4", *TINY, *TINY_EVAL]
+    out = succeed(SCRIPT, "ablation", *flags).out
+    document = read_strict_json(Path("results/ch04_fetchreach-v4_ablation.json"))
+    assert document["aggregates"].keys() == {"1", "4"}
+    for k in (1, 4):
+        path = CHECKPOINTS / f"nsg{k}" / "sac_her_FetchReach-v4_seed0.meta.json"
+        assert read_strict_json(path)["hyperparameters"]["n_sampled_goal"] == k
+    assert "relabelled goals" in out
+    outcome = run_script(SCRIPT, "ablation", "--env", ch04.REACH, "--nsg-values", "2,few")
+    assert outcome.code == 2
+    assert "write them as 2,4,8" in outcome.err
+
+
+def test_push_with_her_is_held_against_the_criteria(workdir: Path) -> None:
+    succeed(SCRIPT, "train", "--env", ch04.PUSH, "--her", *TINY)
+    by_path = ["--ckpt", "checkpoints/sac_her_FetchPush-v4_seed0.zip"]
+    outcome = run_script(SCRIPT, "eval", *by_path, *TINY_EVAL)
+    assert outcome.code == 1, "110 steps must not meet the criteria"
+    assert "(must be >= 0.9)" in outcome.out
+    assert "(must be > -20)" in outcome.out
+    by_name = run_script(SCRIPT, "eval", "--env", ch04.PUSH, "--her", *TINY_EVAL)
+    assert by_name.code == 1
+    succeed(SCRIPT, "train", "--env", ch04.PUSH, *TINY)
+    assert "must be" not in succeed(SCRIPT, "eval", "--env", ch04.PUSH, *TINY_EVAL).out
+
+
+@pytest.mark.parametrize("flags", [[], ["--ckpt", "x.zip", "--env", "FetchPush-v4"]])
+def test_eval_wants_one_policy(workdir: Path, flags: list[str]) -> None:
+    outcome = run_script(SCRIPT, "eval", *flags)
+    assert outcome.code == 2
+    assert "give --ckpt, or --env" in outcome.err
+
+
+def test_env_is_asked_for() -> None:
+    with pytest.raises(UsageError, match="name it with --env"):
+        ch04._settings({})
+
+
+def test_the_card_tells_the_book_s_command_and_criteria(workdir: Path) -> None:
+    out = succeed(SCRIPT, "card").out
+    assert "SAC + HER on FetchPush-v4" in out
+    assert "train --env FetchPush-v4 --her --seed 0 --total-steps 500000 --ent-coef 0.05" in out
+    assert "success_rate >= 0.9" in out
