@@ -1,9 +1,6 @@
 """What watches a training: it saves states, stops on a signal, and tells how far things are."""
 
-import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +9,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from robotics_rl import training_state
-from robotics_rl.errors import Interrupted, UsageError
+from robotics_rl.errors import Interrupted
 from robotics_rl.learners.diagnosis import Diagnosis
 from robotics_rl.progress import Progress
-
-
-@dataclass
-class Stop:
-    """Set by a signal, read between two steps."""
-
-    signum: int | None = None
-
-
-@contextmanager
-def stop_requests() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one ends the process at once."""
-    stop = Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def give_back() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def request(signum: int, _: Any) -> None:
-        stop.signum = signum
-        give_back()
-
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        give_back()
+from robotics_rl.signals import Stop
 
 
 class StateKeeper(BaseCallback):
@@ -142,7 +111,7 @@ class EpisodeInfo(BaseCallback):
     def _on_step(self) -> bool:
         for info in ended(self.locals):
             for key in self._keys:
-                info["episode"][key] = float(told(info, key, "--monitor-keywords"))
+                info["episode"][key] = float(info[key])
         return True
 
     def _on_rollout_start(self) -> None:
@@ -157,17 +126,6 @@ def ended(step: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for done, info in zip(step["dones"], step["infos"], strict=True):
         if done:
             yield info
-
-
-def told(info: Mapping[str, Any], key: str, flag: str) -> Any:
-    """An entry of ``info`` that a flag names.
-
-    Raises:
-        UsageError: it is not there.
-    """
-    if key not in info:
-        raise UsageError(f"{flag} {key} is not in info; choose one of: {', '.join(info)}")
-    return info[key]
 
 
 class ProgressReporter(BaseCallback):

@@ -1,12 +1,13 @@
 """Many trainings with their evaluations: what is complete is skipped, what is half done goes on."""
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from robotics_rl import artifacts
+from robotics_rl import artifacts, rendering
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import TrainSettings
 from robotics_rl.errors import UsageError
@@ -20,16 +21,14 @@ class Experiment:
     """One training and its evaluation.
 
     Attributes:
-        name: of its log, and in messages.
         settings: of the training.
         result: where the evaluation goes.
         episodes: reset seeds of the evaluation.
         deterministic: whether its policy acts without noise.
-        train: command that trains, or goes on with what is unfinished; a script and its flags.
+        train: command that trains; a script and its flags, without ``--resume``.
         evaluate: command that evaluates.
     """
 
-    name: str
     settings: TrainSettings
     result: Path
     episodes: Sequence[int]
@@ -37,14 +36,25 @@ class Experiment:
     train: Sequence[str]
     evaluate: Sequence[str]
 
+    @property
+    def name(self) -> str:
+        """Of its log, and in messages."""
+        checkpoint = RunPaths.of(self.settings).checkpoint.with_suffix("")
+        folder = Path(self.settings.run.checkpoints_dir)
+        inside = checkpoint.is_relative_to(folder)
+        return "_".join(checkpoint.relative_to(folder).parts) if inside else checkpoint.name
+
     def is_complete(self) -> bool:
         """Whether checkpoint and evaluation are those that would be made."""
         from robotics_rl import training  # torch takes seconds
 
         metadata = training.finished(self.settings)
-        if metadata is None or not self.result.exists():
+        if metadata is None:
             return False
-        result = artifacts.read_json(self.result)
+        try:
+            result = artifacts.read_json(self.result)
+        except UsageError:  # missing or damaged: it is made again
+            return False
         expected = {
             "checkpoint_sha256": metadata.checkpoint_sha256,
             "seeds": list(self.episodes),
@@ -54,9 +64,13 @@ class Experiment:
 
     def job(self) -> Job:
         """The processes that make it."""
+        from robotics_rl import training
+
         run = self.settings.run
         log = Path(run.log_dir, run.run_tag or "", "logs", f"{self.name}.log")
-        commands = [[str(ROOT / script), *flags] for script, *flags in (self.train, self.evaluate)]
+        there = training.can_resume(self.settings) or training.finished(self.settings)
+        train = [*self.train, "--resume"] if there else self.train
+        commands = [[str(ROOT / script), *flags] for script, *flags in (train, self.evaluate)]
         return Job(self.name, commands, log)
 
 
@@ -72,28 +86,50 @@ def require_distinct(experiments: Sequence[Experiment]) -> None:
             raise UsageError(f"{path} would be made twice; name every seed and value once")
 
 
-def complete(experiments: Sequence[Experiment], parallel: int) -> bool:
+def complete(experiments: Sequence[Experiment], parallel: int, *, show_progress: bool) -> bool:
     """Make what is missing; at the first failure stop everything, and say what failed.
 
     Returns:
         Whether all are complete now.
+
+    Raises:
+        UsageError: a training cannot be carried out; nothing was written.
     """
     require_distinct(experiments)
-    missing = []
+    jobs, environment = prepare(experiments)
     for one in experiments:
-        if one.is_complete():
+        if one.name not in {job.name for job in jobs}:
             print(f"complete: {one.name}")
-        else:
-            missing.append(one)
-    for job, code in carry_out([one.job() for one in missing], parallel):
-        if code:
-            print(f"{job.last_lines()}\nFAIL: {job.name}, see {job.log}", file=sys.stderr)
-            return False
-        print(f"OK: {job.name}", flush=True)
+    outcomes = carry_out(jobs, parallel, environment=environment, show_progress=show_progress)
+    with closing(outcomes):
+        for job, code in outcomes:
+            if code:
+                print(f"{job.last_lines()}\n{failure(job, code)}", file=sys.stderr)
+                return False
+            print(f"OK: {job.name}", flush=True)
     return True
 
 
-def with_changes(given: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
-    """Flags with some replaced; None takes one away."""
-    values = {**given, **changes}
-    return {name: value for name, value in values.items() if value is not None}
+def prepare(experiments: Sequence[Experiment]) -> tuple[list[Job], dict[str, str]]:
+    """The jobs of what is not complete, and the environment of their processes.
+
+    Raises:
+        UsageError: one of the trainings cannot be carried out.
+    """
+    environment = dict(os.environ)
+    rendering.render_nothing()  # in this process; the jobs choose for themselves
+    from robotics_rl import envs, preflight
+    from robotics_rl.devices import resolve_device
+
+    missing = [one for one in experiments if not one.is_complete()]
+    kinds = {(one.settings.run_name, one.settings.env_id): one.settings for one in missing}
+    for settings in kinds.values():
+        resolve_device(settings.run.device)
+        preflight.check(settings, RunPaths.of(settings), envs.make_env)
+    return [one.job() for one in missing], environment
+
+
+def failure(job: Job, code: int) -> str:
+    """What became of a job, in one line."""
+    how = f"stopped by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"FAIL: {job.name} ({how}), see {job.log}"

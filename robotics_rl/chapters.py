@@ -11,7 +11,7 @@ from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.provenance import command_line, machine, utc_now
-from robotics_rl.schemas import Aggregate, ChapterRun
+from robotics_rl.schemas import ChapterRun, Comparison
 from robotics_rl.versions import gather_versions
 
 _HOLDS: dict[str, Callable[[float, float], bool]] = {
@@ -20,24 +20,26 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 
+Result = Mapping[str, Any]  # metric → value, as in ``schemas.Aggregate``
+
 
 @dataclass(frozen=True)
 class Criterion:
     """One bound that a chapter's result must keep."""
 
-    metric: str  # field of ``Aggregate``
+    metric: str
     relation: str  # >=, > or <
     bound: float
 
-    def is_met(self, result: Aggregate) -> bool:
+    def is_met(self, result: Result) -> bool:
         """Whether the result keeps the bound; a value that is missing does not."""
-        value = getattr(result, self.metric)
+        value = result[self.metric]
         return value is not None and _HOLDS[self.relation](value, self.bound)
 
-    def verdict(self, result: Aggregate) -> str:
+    def verdict(self, result: Result) -> str:
         """One line: the measured value, the bound, PASS or FAIL."""
         verdict = "PASS" if self.is_met(result) else "FAIL"
-        value = getattr(result, self.metric)
+        value = result[self.metric]
         shown = "none" if value is None else f"{value:.4g}"
         return f"  {verdict}  {self.metric} {shown} (must be {self.relation} {self.bound:g})"
 
@@ -70,8 +72,7 @@ class Card:
 
     def comparison_path(self, results_dir: str, run_tag: str | None) -> Path:
         """Where the comparison over training seeds goes."""
-        name = f"{self.chapter}_{self.env_id.lower()}_comparison.json"
-        return Path(results_dir, run_tag or "", name)
+        return comparison_path(self.chapter, self.env_id, results_dir, run_tag)
 
     def text(self) -> str:
         """The card as it is printed."""
@@ -95,7 +96,7 @@ class Card:
         return card_text(self.title, rows)
 
 
-def report(criteria: Sequence[Criterion], result: Aggregate) -> bool:
+def report(criteria: Sequence[Criterion], result: Result) -> bool:
     """Print every criterion with its measured value; True if all are met."""
     print("success criteria:")
     for criterion in criteria:
@@ -222,7 +223,7 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
     evaluation = {"ckpt": str(RunPaths.of(settings).checkpoint), **evaluation}
     _require_same_chapter(card, evaluation["ckpt"])
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=card.chapter)
-    return 0 if report(card.criteria, result.aggregate) else 1
+    return 0 if report(card.criteria, vars(result.aggregate)) else 1
 
 
 def _require_same_chapter(card: Card, checkpoint: str) -> None:
@@ -264,16 +265,43 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
             f"no result for training seed {', '.join(map(str, missing))} in {results_dir}; "
             f"make it with: bash docker/dev.sh python {card.script} all --seed {missing[0]}"
         )
-    episodes = artifacts.read_json(next(iter(by_seed.values())))["seeds"]
-    floors = baselines(card.env_id, results_dir, tag, episodes)
+    compare_groups({settings[0].run_name: by_seed}, card.env_id, card.chapter, given)
+    return 0
+
+
+def compare_groups(
+    groups: Mapping[str, Mapping[int, Path]], env_id: str, chapter: str, given: Mapping[str, Any]
+) -> Comparison:
+    """Set trained policies beside the floors, on the same episodes; write and print it.
+
+    Args:
+        groups: name → training seed → evaluation JSON, which exists.
+        env_id: what they were evaluated on.
+        chapter: prefix of the comparison's name.
+        given: flags; ``results_dir`` and ``run_tag`` say where it goes.
+    """
+    results_dir, tag = given.get("results_dir", EvalSettings.results_dir), given.get("run_tag")
+    first = next(path for by_seed in groups.values() for path in by_seed.values())
+    floors = baselines(env_id, results_dir, tag, artifacts.read_json(first)["seeds"])
     from robotics_rl.comparison import compare  # scipy takes a second
 
-    comparison = compare({settings[0].run_name: by_seed}, floors, card.env_id)
-    path = card.comparison_path(results_dir, tag)
+    comparison = compare(groups, floors, env_id)
+    path = comparison_path(chapter, env_id, results_dir, tag)
+    same = ("seeds", "n_episodes", "sources", "trainings")
+    artifacts.keep_other(
+        path,
+        "comparison",
+        lambda old: all(old.get(name) == getattr(comparison, name) for name in same),
+    )
     artifacts.write_json(path, comparison)
     print(reporting.comparison_table(comparison))
     print(f"OK: wrote {path}")
-    return 0
+    return comparison
+
+
+def comparison_path(chapter: str, env_id: str, results_dir: str, run_tag: str | None) -> Path:
+    """Where a comparison over training seeds goes."""
+    return Path(results_dir, run_tag or "", f"{chapter}_{env_id.lower()}_comparison.json")
 
 
 def baselines(

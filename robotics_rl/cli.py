@@ -16,6 +16,7 @@ from robotics_rl.config import (
     SelectiveHER,
     TrainSettings,
 )
+from robotics_rl.entropy_options import ENTROPY_MODES
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.versions import check_dependencies
 
@@ -70,7 +71,7 @@ def parse_train(argv: Sequence[str]) -> TrainSettings:
     parser.add_argument("--print-defaults", action=_PrintDefaults)
     add_options(parser.add_argument_group("run"), Run)
     add_options(parser.add_argument_group("algorithm"), *ALGORITHM_PARTS)
-    add_options(parser.add_argument_group("entropy of sac"), *config.ENTROPY_MODES.values())
+    add_options(parser.add_argument_group("entropy of sac"), *ENTROPY_MODES.values())
     hindsight = parser.add_argument_group("hindsight")
     hindsight.add_argument("--her", action="store_true", help="relabel goals in hindsight")
     add_options(hindsight, SelectiveHER)
@@ -119,6 +120,7 @@ def add_options(
     *parts: type,
     defaults: Mapping[str, Any] | None = None,
     only: Sequence[str] | None = None,
+    without: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
 ) -> None:
     """Add a flag per field; flags that are not given leave no trace in the namespace.
@@ -128,11 +130,12 @@ def add_options(
         parts: settings dataclasses.
         defaults: what the help shows instead of the fields' own defaults.
         only: names of the fields to add (default: all).
+        without: names of fields to leave out.
         renamed: fields to add, by the name they get here.
     """
     for row in options.option_rows(*parts):
         wanted = renamed or only
-        if wanted is not None and row.name not in wanted:
+        if (wanted is not None and row.name not in wanted) or row.name in without:
             continue
         name = renamed[row.name] if renamed else row.name
         default = (defaults or {}).get(row.name)
@@ -215,7 +218,7 @@ class _PrintDefaults(argparse.Action):
 def defaults_table() -> str:
     """Every setting, its default per algorithm, and what the recipe ``fast`` puts in its place."""
     rows = [["setting", *ALGORITHMS, "recipe fast"]]
-    parts = (*ALGORITHMS.values(), SelectiveHER, FastSAC, *config.ENTROPY_MODES.values(), Run)
+    parts = (*ALGORITHMS.values(), SelectiveHER, FastSAC, *ENTROPY_MODES.values(), Run)
     for row in options.option_rows(*parts):
         cells = [_default_cell(row.name, algo) for algo in ALGORITHMS]
         replaced = RECIPES["fast"].get(row.name)

@@ -7,7 +7,7 @@ from typing import Any
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.errors import UsageError
 from robotics_rl.provenance import utc_now
-from robotics_rl.schemas import Comparison, SeedSpread
+from robotics_rl.schemas import Comparison, Metadata, SeedSpread
 from robotics_rl.statistics import (
     bootstrap_interval_of_iqm,
     interquartile_mean,
@@ -47,18 +47,26 @@ def compare(
         raise UsageError(f"no evaluation of: {', '.join(missing)}; train and evaluate these first")
     documents = {key: artifacts.read_json(path) for key, path in paths.items()}
     floors = {name: artifacts.read_json(path) for name, path in baselines.items()}
+    trainings = {}
     for name in groups:
         first, *others = (doc for (group, _), doc in documents.items() if group == name)
         for other in others:
             _require_same_training(first, other)
+        trainings[name] = _training(first)
+    _require_same_steps(trainings)
     by_path = {path: documents[key] for key, path in paths.items()}
     by_path |= {path: floors[name] for name, path in baselines.items()}
     episodes = next(iter(by_path.values()))["seeds"]
     for path, document in by_path.items():
         if document["seeds"] != episodes:
             raise UsageError(f"{path} is of other episodes than the rest; use the same for all")
+    defined = [
+        metric
+        for metric in METRICS
+        if all(document["aggregate"].get(metric) is not None for document in documents.values())
+    ]
     spreads = {
-        name: {metric: _spread(metric, name, documents) for metric in METRICS} for name in groups
+        name: {metric: _spread(metric, name, documents) for metric in defined} for name in groups
     }
     return Comparison(
         env_id=env_id,
@@ -66,9 +74,10 @@ def compare(
         seeds=sorted({seed for _, seed in documents}),
         n_episodes=len(episodes),
         groups=spreads,
+        trainings=trainings,
         deltas=_deltas(*spreads.values()) if len(spreads) == 2 else {},
         baselines={
-            name: {metric: document["aggregate"][metric] for metric in METRICS}
+            name: {metric: document["aggregate"][metric] for metric in defined}
             for name, document in floors.items()
         },
         sources=[path.as_posix() for path in (*paths.values(), *baselines.values())],
@@ -77,7 +86,7 @@ def compare(
 
 def _deltas(first: Mapping[str, SeedSpread], second: Mapping[str, SeedSpread]) -> dict[str, float]:
     """By how much the second group's means are above those of the first."""
-    return {metric: second[metric].mean - first[metric].mean for metric in METRICS}
+    return {metric: second[metric].mean - first[metric].mean for metric in first}
 
 
 def _require_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -86,16 +95,41 @@ def _require_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> 
     Raises:
         UsageError: they differ in a setting or in the number of steps.
     """
-    settings = []
-    for document in (one, other):
-        checkpoint = document.get("checkpoint")
-        metadata = checkpoints.read_metadata(Path(checkpoint)) if checkpoint else None
-        settings.append(metadata and (metadata.total_steps, metadata.hyperparameters))
+    settings = [
+        metadata and (metadata.total_steps, metadata.hyperparameters)
+        for metadata in map(_metadata, (one, other))
+    ]
     if None not in settings and settings[0] != settings[1]:
         raise UsageError(
             f"{one['checkpoint']} and {other['checkpoint']} were trained with other settings or "
             "for other numbers of steps; train them alike to compare them"
         )
+
+
+def _require_same_steps(trainings: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """What was trained longer is no better for that.
+
+    Raises:
+        UsageError: the groups' numbers of steps differ.
+    """
+    steps = {name: one["total_steps"] for name, one in trainings.items() if one}
+    if len(set(steps.values())) > 1:
+        told = ", ".join(f"{name} {count:,}" for name, count in steps.items())
+        raise UsageError(f"trained for other numbers of steps: {told}; train them alike")
+
+
+def _training(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How a group was trained; None where no metadata says."""
+    metadata = _metadata(document)
+    if metadata is None:
+        return None
+    names = ("recipe", "engine", "total_steps")
+    return {name: getattr(metadata, name) for name in names} | metadata.hyperparameters
+
+
+def _metadata(document: Mapping[str, Any]) -> Metadata | None:
+    checkpoint = document.get("checkpoint")
+    return checkpoints.read_metadata(Path(checkpoint)) if checkpoint else None
 
 
 def _spread(

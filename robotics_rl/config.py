@@ -4,12 +4,17 @@ Flags, metadata, ``--print-defaults`` and validation are all made from these dat
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from robotics_rl.entropy_options import (
+    ENTROPY_MODES,
+    EntropyOptions,
+    entropy_coefficient,
+    require_bounds,
+)
 from robotics_rl.errors import UsageError
 from robotics_rl.options import (
     MAX_SEED,
@@ -70,17 +75,6 @@ class OffPolicy(Hyperparameters):
     )
 
 
-def _entropy_coefficient(value: float | str) -> str | None:
-    known = isinstance(value, str) and value in ENTROPY_MODES
-    fine = known or (not isinstance(value, str) and value >= 0 and math.isfinite(value))
-    return None if fine else f"must be a number of at least 0, or {', '.join(ENTROPY_MODES)}"
-
-
-def _target_entropy(value: float | str) -> str | None:
-    fine = value == "auto" if isinstance(value, str) else math.isfinite(value)
-    return None if fine else "must be a number, or auto"
-
-
 @dataclass(frozen=True, kw_only=True)
 class SAC(OffPolicy):
     """Soft actor-critic (Haarnoja et al. 2018), the book's settings."""
@@ -88,74 +82,8 @@ class SAC(OffPolicy):
     ent_coef: float | str = option(
         "auto",
         "entropy coefficient α: a number, or auto, auto-floor, schedule or adaptive",
-        _entropy_coefficient,
+        entropy_coefficient,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoEntropy:
-    """α learned, so that the policy keeps a certain entropy (Haarnoja et al. 2018)."""
-
-    target_entropy: float | str = option(
-        "auto", "entropy that α aims at (auto: minus the number of actions)", _target_entropy
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchedEntropy:
-    """α that is kept in bounds, and told on the way."""
-
-    ent_coef_min: float = option(0.01, "least α", positive)
-    ent_coef_log_pct: float = option(10.0, "tell α after each of these percents", positive)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlooredEntropy(AutoEntropy, WatchedEntropy):
-    """α learned, but never below a minimum."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BoundedEntropy(WatchedEntropy):
-    """α that is set now and then, between two bounds."""
-
-    ent_coef_max: float = option(0.3, "largest α", positive)
-    ent_coef_check_freq: int = option(1_000, "environment steps between two settings", positive)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduledEntropy(BoundedEntropy):
-    """α that stays at its maximum for a while, then falls linearly to its minimum."""
-
-    ent_coef_warmup_frac: float = option(0.1, "share of the training at the maximum", rate)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptiveEntropy(BoundedEntropy):
-    """α that rises while success is rarer than wanted, and falls while it is more frequent."""
-
-    ent_coef_adaptive_start: float | None = option(
-        None, "α at first (default: the largest)", positive
-    )
-    ent_coef_adaptive_target: float = option(0.2, "success rate wanted", rate)
-    ent_coef_adaptive_tolerance: float = option(0.05, "distance from it that is ignored", rate)
-    ent_coef_adaptive_rate: float = option(0.1, "share by which α changes", rate)
-    ent_coef_adaptive_window: int = option(200, "episodes that the success rate is of", positive)
-    ent_coef_adaptive_key: str = option("is_success", "what `info` calls success")
-
-    @property
-    def start(self) -> float:
-        """α at first."""
-        start = self.ent_coef_adaptive_start
-        return self.ent_coef_max if start is None else start
-
-
-# what --ent-coef may say instead of a number → its settings
-ENTROPY_MODES: dict[str, type[AutoEntropy | WatchedEntropy]] = {
-    "auto": AutoEntropy,
-    "auto-floor": FlooredEntropy,
-    "schedule": ScheduledEntropy,
-    "adaptive": AdaptiveEntropy,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +192,7 @@ def fast_part(algo: str) -> type[Fast] | None:
     return Fast if issubclass(ALGORITHMS[algo], OffPolicy) else None
 
 
-def entropy_mode(algo: str, values: Mapping[str, Any]) -> type[AutoEntropy | WatchedEntropy] | None:
+def entropy_part(algo: str, values: Mapping[str, Any]) -> type[EntropyOptions] | None:
     """The settings of how SAC's α changes; None where it is a number."""
     return ENTROPY_MODES.get(values.get("ent_coef", SAC.ent_coef)) if algo == "sac" else None
 
@@ -328,7 +256,7 @@ class TrainSettings:
     hyperparameters: Hyperparameters
     her: HER | None = None
     fast: Fast | None = None
-    entropy: AutoEntropy | WatchedEntropy | None = None
+    entropy: EntropyOptions | None = None
     run: Run = field(default_factory=Run)
     chapter: str | None = None
 
@@ -452,12 +380,15 @@ def resolve(
             "--recipe fast is made for sparse Fetch tasks with --algo sac --her and "
             "--engine fast; use --recipe book"
         )
+    assert (defaults or {}).keys() <= {row.name for row in option_rows(*parts_of(algo), Run)}
     fast = fast_part(algo) if engine == "fast" else None
     hindsight = (SelectiveHER if fast else HER) if her else None
+    if "target_entropy" in given:
+        given = {"ent_coef": "auto", **given}  # only α that is learned aims at it
     of_task = FAST_ON.get(env_id, {}) if recipe == "fast" else {}
     values = {**(defaults or {}), **RECIPES[recipe], **of_task, **given}
     values |= {"engine": engine, "recipe": recipe}
-    entropy = entropy_mode(algo, values)
+    entropy = entropy_part(algo, values)
     parts = [part for part in (ALGORITHMS[algo], Run, hindsight, fast, entropy) if part]
     known = {row.name for row in option_rows(*parts)}
     for name in given:
@@ -475,21 +406,8 @@ def resolve(
         run=fill(Run, values),
         chapter=chapter,
     )
-    _require_bounds(settings.entropy)
+    require_bounds(settings.entropy)
     return settings
-
-
-def _require_bounds(entropy: AutoEntropy | WatchedEntropy | None) -> None:
-    if not isinstance(entropy, BoundedEntropy):
-        return
-    low, high = entropy.ent_coef_min, entropy.ent_coef_max
-    if low > high:
-        raise UsageError(f"--ent-coef-min {low} is above --ent-coef-max {high}; swap them")
-    if isinstance(entropy, AdaptiveEntropy) and not low <= entropy.start <= high:
-        raise UsageError(
-            f"--ent-coef-adaptive-start {entropy.start} is out of bounds; "
-            f"choose between {low} and {high}"
-        )
 
 
 def _chosen(name: str, choices: Iterable[str], given: Mapping[str, Any]) -> str | None:
@@ -511,5 +429,5 @@ def _needs(name: str, algo: str, her: bool) -> str:
         return "--engine fast, which serves Fetch tasks, with --algo sac"
     modes = [mode for mode, part in ENTROPY_MODES.items() if name in option_names(part)]
     if modes:
-        return f"--algo sac with --ent-coef {' or '.join(modes)}"
+        return f"--ent-coef {' or '.join(modes)}" + ("" if algo == "sac" else ", and --algo sac")
     return f"another --algo than {algo}"

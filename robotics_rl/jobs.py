@@ -4,20 +4,21 @@ A training that is asked to stop saves its state, so whatever ends here can be r
 """
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from robotics_rl.devices import usable_cores
 from robotics_rl.errors import Interrupted
 from robotics_rl.progress import SECONDS_BETWEEN_LINES
+from robotics_rl.signals import stop_requests
 
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 _LINES_SHOWN = 15  # of the log of a job that failed
 
@@ -39,10 +40,13 @@ class Job:
 @dataclass
 class _Running:
     job: Job
-    left: list[Sequence[str]]
+    cores: set[int]  # none: all
+    environment: Mapping[str, str] | None
+    left: list[Sequence[str]] = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.left = list(self.job.commands)
         self.job.log.parent.mkdir(parents=True, exist_ok=True)
         self.job.log.write_bytes(b"")
         self.start_next()
@@ -50,13 +54,21 @@ class _Running:
     def start_next(self) -> None:
         with self.job.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *self.left.pop(0)],
+                [sys.executable, "-u", *self.left.pop(0)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=self.environment,
                 start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on once
-                preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+                preexec_fn=self._prepare if _LIBC else None,
             )
+
+    def _prepare(self) -> None:
+        """In the new process: a share of the cores, and a signal when its parent is gone."""
+        assert _LIBC is not None
+        if self.cores:
+            os.sched_setaffinity(0, self.cores)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def code(self) -> int | None:
         """The exit code, once all commands are done or one failed."""
@@ -77,30 +89,47 @@ def default_parallel() -> int:
     return max(1, usable_cores() // 2)
 
 
-def carry_out(jobs: Sequence[Job], parallel: int) -> Iterator[tuple[Job, int]]:
+def carry_out(
+    jobs: Sequence[Job],
+    parallel: int,
+    *,
+    environment: Mapping[str, str] | None = None,
+    show_progress: bool = True,
+) -> Generator[tuple[Job, int]]:
     """Run jobs, at most ``parallel`` at a time; yields each with its exit code as it ends.
 
-    Whoever stops iterating, or is stopped by a signal, stops the running jobs as well, and waits
-    until they have saved their state.
+    Whoever closes the iterator, or is stopped by a signal, stops the running jobs as well, and
+    waits until they have saved their state.
+
+    Args:
+        jobs: what to run.
+        parallel: how many at a time; each gets its share of the cores.
+        environment: of the processes; ours if None.
+        show_progress: tell now and then what each job says.
 
     Raises:
         Interrupted: SIGINT or SIGTERM.
     """
     waiting, running = list(jobs), list[_Running]()
+    shares = _shares(parallel)
     last_told = time.monotonic()
-    with _signals_raise():
+    with stop_requests() as stop:
         try:
             while waiting or running:
                 while waiting and len(running) < parallel:
-                    job = waiting.pop(0)
-                    running.append(_Running(job, list(job.commands)))
+                    running.append(_Running(waiting.pop(0), shares.pop(0), environment))
                 time.sleep(0.1)
+                if stop.signum is not None:
+                    raise Interrupted(
+                        "stopped; the same command goes on where this one was", stop.signum
+                    )
                 for one in list(running):
                     code = one.code()
                     if code is not None:
                         running.remove(one)
+                        shares.append(one.cores)
                         yield one.job, code
-                if time.monotonic() - last_told >= SECONDS_BETWEEN_LINES:
+                if show_progress and time.monotonic() - last_told >= SECONDS_BETWEEN_LINES:
                     last_told = time.monotonic()
                     _tell(len(waiting), running)
         finally:
@@ -110,26 +139,12 @@ def carry_out(jobs: Sequence[Job], parallel: int) -> Iterator[tuple[Job, int]]:
                 one.process.wait()
 
 
+def _shares(parallel: int) -> list[set[int]]:
+    """The cores of each of ``parallel`` jobs; where they are too few, or not known, all."""
+    cores = sorted(os.sched_getaffinity(0)) if _LIBC else []
+    return [set(cores[first::parallel]) for first in range(parallel)]
+
+
 def _tell(n_waiting: int, running: Sequence[_Running]) -> None:
     lines = [one.line() for one in running]
     print(f"{n_waiting} waiting, {len(running)} running", *lines, sep="\n", flush=True)
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the work in an orderly way."""
-
-    def stop(signum: int, _: Any) -> None:
-        raise Interrupted("stopped; the same command goes on where this one was", signum)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _stop_with_parent() -> None:
-    """Ask the system to stop this process when its parent is gone, however that died."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

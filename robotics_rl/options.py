@@ -118,7 +118,7 @@ def as_flags(values: Mapping[str, Any]) -> list[str]:
         if isinstance(value, bool):
             flags.append(flag_of(name if value else f"no_{name}"))
         else:
-            flags += [flag_of(name), as_typed(value)]
+            flags.append(f"{flag_of(name)}={as_typed(value)}")  # a value may begin with a dash
     return flags
 
 

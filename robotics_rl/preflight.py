@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import psutil
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
@@ -9,6 +10,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from robotics_rl import artifacts, config, envs, options
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import TrainSettings
+from robotics_rl.entropy_options import AdaptiveEntropy
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.errors import UsageError
 from robotics_rl.learners import ENGINES
@@ -23,6 +25,7 @@ def check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
         UsageError: the environment, its spaces, the memory or a folder is not fit for it.
     """
     env = make_env(settings.env_id)
+    _check_info(settings, env)
     env.close()
     if config.engine_for(settings.env_id) == "sb3":
         print("engine sb3: fast serves the Fetch tasks with state observations only")
@@ -67,6 +70,25 @@ def _check_spaces(settings: TrainSettings, env: Env) -> None:
             f"{settings.algo} needs continuous actions and {settings.env_id} has "
             f"{type(env.action_space).__name__} ones; use --algo ppo"
         )
+
+
+def _check_info(settings: TrainSettings, env: Env) -> None:
+    """What flags name must be in ``info``, and be numbers."""
+    asked = [(key, "monitor_keywords") for key in settings.run.monitor_keywords]
+    asked = [(key, flag) for key, flag in asked if key != "is_success"]  # told where it is there
+    if isinstance(settings.entropy, AdaptiveEntropy):
+        asked.append((settings.entropy.ent_coef_adaptive_key, "ent_coef_adaptive_key"))
+    if not asked:
+        return
+    env.reset()
+    info = env.step(env.action_space.sample())[4]
+    numbers = [key for key, value in info.items() if np.ndim(value) == 0]
+    for key, name in asked:
+        if key not in numbers:
+            raise UsageError(
+                f"{options.flag_of(name)} {key} is no number in the info of {settings.env_id}; "
+                f"choose one of: {', '.join(numbers) or 'nothing is'}"
+            )
 
 
 def _check_rollout(values: config.PPO, n_envs: int) -> None:

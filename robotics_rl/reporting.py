@@ -13,6 +13,7 @@ from robotics_rl.schemas import (
     Evaluation,
     HindsightAblation,
     SeedSpread,
+    SweepAnalysis,
 )
 
 
@@ -124,6 +125,31 @@ def hindsight_table(ablation: HindsightAblation) -> str:
     return "\n".join([f"HER on {ablation.env_id}, training seed {ablation.seed}", *_columns(rows)])
 
 
+def sweep_table(analysis: SweepAnalysis) -> str:
+    """The ranking, then the means per level of each factor."""
+    rows = [["setting", "seeds", "mean", "sd", "min", "max", "95 % (Student)", "95 % (bootstrap)"]]
+    for one in analysis.ranking:
+        low_high = one.bootstrap_ci95
+        rows.append(
+            [
+                ", ".join(f"{name} {level}" for name, level in one.parameters.items()),
+                str(len(one.seeds)),
+                *(f"{value:.3f}" for value in (one.mean, one.sd, one.lowest, one.highest)),
+                "-" if one.t_half_width is None else f"+/- {one.t_half_width:.3f}",
+                "-" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
+            ]
+        )
+    marginal = [["factor", "level", "runs", "mean"]]
+    for level in analysis.marginal_means:
+        marginal.append([level.factor, f"{level.level}", str(level.n_runs), f"{level.mean:.3f}"])
+    pairs = [["factors", "levels", "runs", "mean"]]
+    for pair in analysis.interactions:
+        levels = " x ".join(map(str, pair.levels))
+        pairs.append([" x ".join(pair.factors), levels, str(pair.n_runs), f"{pair.mean:.3f}"])
+    title = f"success on {analysis.env_id}, {analysis.n_runs} runs"
+    return "\n".join([title, *_columns(rows), *_columns(marginal), *_columns(pairs)])
+
+
 def comparison_table(comparison: Comparison) -> str:
     """Metrics as rows, groups and floors as columns, then the values per training seed."""
     seeds = ", ".join(map(str, comparison.seeds))
@@ -140,6 +166,10 @@ def comparison_table(comparison: Comparison) -> str:
         "+/- is Student's 95 % interval over seeds",
         *_columns(rows),
     ]
+    for name, made in comparison.trainings.items():
+        if made:
+            how = f"{made['total_steps']:,} steps, recipe {made['recipe']}, engine {made['engine']}"
+            lines.append(f"  {name}: {how}, {made['n_envs']} environments")
     for name, group in comparison.groups.items():
         for metric, spread in group.items():
             if spread.iqm is not None and spread.iqm_bootstrap_ci95 is not None:

@@ -148,6 +148,7 @@ class Comparison:
     seeds: list[int]
     n_episodes: int
     groups: dict[str, dict[str, SeedSpread]]  # name → metric → spread
+    trainings: dict[str, dict[str, Any] | None]  # name → settings, recipe and steps of its seeds
     deltas: dict[str, float]  # metric → mean of the second of two groups above that of the first
     baselines: dict[str, dict[str, float | None]]  # baseline → metric → value
     sources: list[str]  # evaluation files
@@ -163,6 +164,81 @@ class HindsightAblation:
     created_at: str
     aggregates: dict[str, dict[str, Any]]  # number of goals → ``Aggregate``
     sources: list[str]  # evaluation files
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRun:
+    """One training of a sweep and how its policy did."""
+
+    env_id: str
+    parameters: dict[str, Any]  # the factors' levels
+    seed: int
+    identity: dict[str, Any]  # every setting of the training
+    success_rate: float | None  # None where it failed
+    return_mean: float | None
+    wall_seconds: float | None  # of training
+    checkpoint: str
+    checkpoint_sha256: str | None
+    error: str | None  # what a run that failed twice said at last
+    created_at: str
+    git: dict[str, Any]
+    device_name: str | None
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRuns:
+    """Every run of a sweep so far."""
+
+    schema: ClassVar[str] = "sweep/1"
+    runs: list[dict[str, Any]]  # each a ``SweepRun``
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSetting:
+    """One combination of levels over training seeds."""
+
+    parameters: dict[str, Any]
+    seeds: list[int]
+    mean: float  # success rate
+    sd: float  # over seeds, ddof 1
+    lowest: float
+    highest: float
+    t_half_width: float | None  # Student's 95 % interval over seeds
+    bootstrap_ci95: tuple[float, float] | None  # of the mean over seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorLevel:
+    """The mean over all runs with one level of one factor."""
+
+    factor: str
+    level: Any
+    n_runs: int
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorPair:
+    """The mean over all runs with one level of each of two factors."""
+
+    factors: tuple[str, ...]
+    levels: tuple[Any, ...]
+    n_runs: int
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepAnalysis:
+    """What a full factorial sweep says of success."""
+
+    schema: ClassVar[str] = "sweep-analysis/1"
+    env_id: str
+    n_runs: int
+    factors: dict[str, list[Any]]
+    ranking: list[SweepSetting]  # best first
+    marginal_means: list[FactorLevel]
+    interactions: list[FactorPair]
 
 
 @dataclass(frozen=True, kw_only=True)

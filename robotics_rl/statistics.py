@@ -33,6 +33,19 @@ def student_t_half_width(values: Sequence[float], confidence: float = 0.95) -> f
     return multiplier * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
+def bootstrap_interval_of_mean(
+    values: Sequence[float], confidence: float = 0.95, n_resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean over training seeds (Efron 1979)."""
+    rng = np.random.default_rng(seed)
+    means = rng.choice(np.asarray(values, dtype=float), size=(n_resamples, len(values))).mean(
+        axis=1
+    )
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
 def interquartile_mean(values: ArrayLike) -> float:
     """Mean of the middle half of the values (Agarwal et al. 2021, "rliable")."""
     return float(stats.trim_mean(np.asarray(values).ravel(), 0.25))

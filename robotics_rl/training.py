@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -18,7 +19,6 @@ from robotics_rl.callbacks import (
     EpisodeInfo,
     ProgressReporter,
     StateKeeper,
-    stop_requests,
     success_rate,
 )
 from robotics_rl.config import TrainSettings
@@ -30,6 +30,7 @@ from robotics_rl.learners import ENGINES, Engine, gradient_steps, hyperparameter
 from robotics_rl.progress import Progress, clock
 from robotics_rl.provenance import command_line, file_stamp, git_state, machine, utc_now
 from robotics_rl.schemas import Metadata, Training
+from robotics_rl.signals import stop_requests
 from robotics_rl.versions import gather_versions
 
 
@@ -128,6 +129,15 @@ def finished(settings: TrainSettings) -> Metadata | None:
         return None
     intact = artifacts.sha256_of(checkpoint) == metadata.checkpoint_sha256
     return metadata if intact and metadata.steps_done >= settings.run.total_steps else None
+
+
+def can_resume(settings: TrainSettings) -> bool:
+    """Whether there is an unfinished run, and it is this very training."""
+    path = _state_path(RunPaths.of(settings))
+    try:
+        return path.exists() and training_state.read(path)["identity"] == settings.identity()
+    except UsageError:
+        return False
 
 
 def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: MakeEnv) -> _Session:
@@ -281,6 +291,14 @@ def _is_of(metadata: Metadata, settings: TrainSettings) -> bool:
     return all(made_with.get(name) == value for name, value in settings.identity().items())
 
 
+def _resolved(model: BaseAlgorithm, asked: dict[str, Any]) -> dict[str, Any]:
+    """What Stable-Baselines3 made of `auto`."""
+    if asked.get("target_entropy") != "auto":
+        return {}
+    assert isinstance(model, SAC)
+    return {"target_entropy_resolved": float(model.target_entropy)}
+
+
 def _describe(session: _Session, sha256: str) -> Metadata:
     model, run = session.model, session.settings.run
     seconds, updates = session.wall_seconds, gradient_steps(model)
@@ -289,7 +307,7 @@ def _describe(session: _Session, sha256: str) -> Metadata:
     return Metadata(
         **{name: value for name, value in identity.items() if name not in asked},
         steps_done=model.num_timesteps,
-        hyperparameters=hyperparameters(model) | asked,
+        hyperparameters=hyperparameters(model) | asked | _resolved(model, asked),
         chapter=session.settings.chapter,
         run_tag=run.run_tag,
         env_steps=model.num_timesteps,

@@ -199,7 +199,7 @@ def random_episodes(flags: Anatomy) -> int:
     )
     result = commands.evaluate(settings, seeds)
     print(f"book, for {DEFAULT_ENV}: {BOOK_FLOOR}")
-    return 0 if chapters.report(CRITERIA, result.aggregate) else 1
+    return 0 if chapters.report(CRITERIA, vars(result.aggregate)) else 1
 
 
 def threshold_table(flags: Anatomy) -> int:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import ch04_her_sparse_reach_push as ch04
 import pytest
 from support import edit_json, read_strict_json, run_script, succeed
 
+from robotics_rl import campaign
+from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.errors import UsageError
 from robotics_rl.schemas import Comparison, SeedSpread
 
@@ -25,7 +31,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("env_all")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        out = succeed(SCRIPT, "reach-all", "--seeds", "0,1", *TINY, *TINY_EVAL).out
+        outcome = run_script(SCRIPT, "reach-all", "--seeds", "0,1", *TINY, *TINY_EVAL)
+    assert outcome.code == 1, "110 steps do not meet the criteria"
+    out = outcome.out
     (folder / "out.txt").write_text(out)
     return folder
 
@@ -55,13 +63,18 @@ def test_env_all_trains_evaluates_and_compares(done: Path) -> None:
     out = (done / "out.txt").read_text()
     assert "no interval: 2 seeds" in out
     assert "SEPARATION: no-HER" in out
+    assert "FAIL  success_rate" in out
+    assert "HER: 110 steps, recipe fast" in out
+    assert comparison["trainings"]["no-HER"]["recipe"] == "book"
+    deltas, groups = comparison["deltas"], comparison["groups"]
+    for metric, delta in deltas.items():
+        assert delta == groups["HER"][metric]["mean"] - groups["no-HER"][metric]["mean"]
 
 
 def test_what_is_complete_is_not_made_again(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(done)
     before = {path: path.stat().st_mtime_ns for path in CHECKPOINTS.iterdir()}
     outcome = _env_all()
-    assert outcome.code == 0
     assert outcome.out.count("\ncomplete: ") == 3  # and one at the beginning
     assert {path: path.stat().st_mtime_ns for path in CHECKPOINTS.iterdir()} == before
     evaluation = Path("results/ch04_sac_fetchreach-v4_seed1_eval.json")
@@ -82,7 +95,7 @@ def test_other_settings_or_other_episodes_are_not_complete(
         asked = ["env-all", "--env", ch04.REACH, *TINY, *TINY_EVAL, *flags]
         given = vars(ch04._parser().parse_args(asked))
         del given["command"]
-        return ch04._experiment(given, seed=0, her=True).is_complete()
+        return ch04._experiment(given, 0, her=True).is_complete()
 
     assert complete()
     assert not complete("--gamma", "0.9")
@@ -97,21 +110,81 @@ def test_other_settings_or_other_episodes_are_not_complete(
     assert not complete()
 
 
-def test_a_child_that_fails_is_shown_and_ends_everything(workdir: Path) -> None:
-    state = CHECKPOINTS / "sac_her_FetchReach-v4_seed0.resume" / "state.pt"
-    state.parent.mkdir(parents=True)
-    state.write_bytes(b"half a state")
+def test_a_child_that_fails_is_shown_and_ends_everything(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "ROOT", workdir)  # where there is no script to run
     outcome = _env_all()
     assert outcome.code == 1
-    assert "error: the training state" in outcome.err
-    assert "FAIL: sac_her_FetchReach-v4_seed0, see runs/logs/" in outcome.err
+    assert "can't open file" in outcome.err
+    assert "FAIL: sac_FetchReach-v4_seed0 (exit code 2), see runs/logs/" in outcome.err
     assert not Path("results/ch04_fetchreach-v4_comparison.json").exists()
 
 
-def test_half_done_runs_go_on(workdir: Path) -> None:
-    experiment = ch04._experiment({"env": ch04.REACH}, seed=3, her=True)
-    assert "--resume" in experiment.train
-    assert experiment.train[experiment.train.index("--seed") :][:2] == ["--seed", "3"]
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--env", "FetchPuch-v4"], "FetchPush-v4"),
+        (["--env", "FetchReach-v4", "--buffer-size", "1000000000000"], "GiB"),
+        (["--env", "FetchReach-v4", "--device", "cuda:9"], "cuda"),
+        (["--env", "FetchReach-v4", "--parallel", "0"], "--parallel is 0"),
+        (["--env", "FetchReach-v4", "--seed", "3"], "--seed"),
+        (["--env", "FetchReach-v4", "--mujoco-gl", "metal"], "--mujoco-gl is metal"),
+        (["--env", "FetchReach-v4", "--monitor-keywords", "won"], "--monitor-keywords won"),
+    ],
+)
+def test_what_cannot_be_done_is_found_before_anything_is_written(
+    workdir: Path, flags: list[str], message: str
+) -> None:
+    outcome = run_script(SCRIPT, "env-all", *flags)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not any(workdir.iterdir())
+
+
+def test_flags_reach_the_children_and_find_their_results_again(workdir: Path) -> None:
+    place = ["--run-tag", "mine", "--results-dir", "out", "--checkpoints-dir", "made"]
+    more = ["--n-sampled-goal", "2", "--target-entropy", "-0.00001", "--no-eval-deterministic"]
+    outcome = _env_all("--seeds", "5", *place, *more, "--engine", "sb3", "--log-dir", "curves")
+    assert "SEPARATION" in outcome.out, outcome
+    assert not Path("checkpoints").exists()
+    metadata = read_strict_json(Path("made/mine/sac_her_FetchReach-v4_seed5.meta.json"))
+    values = metadata["hyperparameters"]
+    assert (metadata["engine"], values["n_sampled_goal"]) == ("sb3", 2)
+    assert (values["ent_coef"], values["target_entropy"]) == ("auto", -1e-5)
+    result = read_strict_json(Path("out/mine/ch04_sac_her_fetchreach-v4_seed5_eval.json"))
+    assert (result["n_episodes"], result["deterministic"]) == (2, False)
+    assert Path("out/mine/ch04_fetchreach-v4_comparison.json").exists()
+    assert Path("curves/mine/sac_her/FetchReach-v4/seed5/curves.csv").exists()
+
+
+def test_half_done_runs_go_on_and_those_with_other_settings_begin_anew(workdir: Path) -> None:
+    def stop_in_the_middle(*flags: str) -> None:
+        with mock.patch.object(FetchVecEnv, "step_wait", stopping_after(40)):
+            run_script(SCRIPT, "train", "--env", ch04.REACH, "--her", *TINY, *flags)
+        assert (CHECKPOINTS / "sac_her_FetchReach-v4_seed0.resume" / "state.pt").exists()
+
+    def log() -> str:
+        assert _env_all("--seeds", "0").code == 1, "110 steps do not meet the criteria"
+        return Path("runs/logs/sac_her_FetchReach-v4_seed0.log").read_text()
+
+    stop_in_the_middle()
+    assert "resuming at 80 of 110 steps" in log()
+    (CHECKPOINTS / "sac_her_FetchReach-v4_seed0.zip").unlink()
+    stop_in_the_middle("--gamma", "0.9")
+    assert "starting afresh: the unfinished run found here went to" in log()
+
+
+def stopping_after(n_steps: int) -> Callable[[FetchVecEnv], Any]:
+    """``step_wait`` that is asked to stop, once, after so many steps."""
+    step_wait, taken = FetchVecEnv.step_wait, itertools.count(1)
+
+    def step(env: FetchVecEnv) -> Any:
+        if next(taken) == n_steps:
+            signal.raise_signal(signal.SIGTERM)
+        return step_wait(env)
+
+    return step
 
 
 def test_missing_seeds_are_named(workdir: Path) -> None:
@@ -119,7 +192,7 @@ def test_missing_seeds_are_named(workdir: Path) -> None:
     assert outcome.code == 2
     for missing in ("no-HER seed 0", "no-HER seed 4", "HER seed 0", "HER seed 4"):
         assert missing in outcome.err
-    assert "env-all --env FetchPush-v4 --seeds 0,4" in outcome.err
+    assert "env-all --env=FetchPush-v4 --seeds=0,4" in outcome.err
 
 
 def test_a_seed_named_twice_is_refused(workdir: Path) -> None:
@@ -147,7 +220,7 @@ def test_the_verdict_says_how_clear_it_is(her: float, expected: str) -> None:
     comparison = Comparison(
         env_id=ch04.PUSH, created_at="", seeds=[0, 1, 2], n_episodes=100,
         groups={"no-HER": group(0.05), "HER": group(her)},
-        deltas={"success_rate": her - 0.05}, baselines={}, sources=[],
+        deltas={"success_rate": her - 0.05}, trainings={}, baselines={}, sources=[],
     )  # fmt: skip
     assert ch04.verdict(comparison) == expected
 
@@ -165,16 +238,17 @@ def test_settings_come_from_flags_then_the_recipe_then_the_chapter() -> None:
     assert (fast["gamma"], fast["ent_coef"], fast["n_envs"]) == (0.9, 0.05, 16)
 
 
-def test_another_number_of_goals_keeps_the_files_of_the_default() -> None:
-    def tag(**given: Any) -> str | None:
-        return ch04._settings({"env": ch04.PUSH, "her": True, **given}).run.run_tag
+def test_another_number_of_goals_keeps_the_files_of_the_default(workdir: Path) -> None:
+    for flags, folder in (
+        (["--n-sampled-goal", "4"], ""),
+        (["--n-sampled-goal", "8"], "nsg8"),
+        (["--n-sampled-goal", "8", "--run-tag", "mine"], "mine"),
+    ):
+        succeed(SCRIPT, "train", "--env", ch04.REACH, "--her", *TINY, *flags)
+        assert (CHECKPOINTS / folder / "sac_her_FetchReach-v4_seed0.zip").exists()
 
-    assert tag() is None
-    assert tag(n_sampled_goal=4) is None
-    assert tag(n_sampled_goal=8) == "nsg8"
-    assert tag(n_sampled_goal=8, run_tag="mine") == "mine"
 
-
+@pytest.mark.slow
 def test_ablation_trains_every_number_of_goals_in_a_folder_of_its_own(workdir: Path) -> None:
     flags = ["--env", ch04.REACH, "--nsg-values", "1,4", *TINY, *TINY_EVAL]
     out = succeed(SCRIPT, "ablation", *flags).out
@@ -202,11 +276,18 @@ def test_push_with_her_is_held_against_the_criteria(workdir: Path) -> None:
     assert "must be" not in succeed(SCRIPT, "eval", "--env", ch04.PUSH, *TINY_EVAL).out
 
 
-@pytest.mark.parametrize("flags", [[], ["--ckpt", "x.zip", "--env", "FetchPush-v4"]])
-def test_eval_wants_one_policy(workdir: Path, flags: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "name it with --env"),
+        (["--ckpt", "x.zip", "--her"], "give one of them"),
+        (["--ckpt", "x.zip", "--seed", "3"], "give one of them"),
+    ],
+)
+def test_eval_wants_one_policy(workdir: Path, flags: list[str], message: str) -> None:
     outcome = run_script(SCRIPT, "eval", *flags)
     assert outcome.code == 2
-    assert "give --ckpt, or --env" in outcome.err
+    assert message in outcome.err
 
 
 def test_env_is_asked_for() -> None:

@@ -162,3 +162,29 @@ def test_book_recipe_on_the_fast_engine_adds_nothing_to_the_book():
         "policy_delay": 1,
     }
     assert sb3.flat_hyperparameters().items() <= fast.flat_hyperparameters().items()
+
+
+def test_settings_become_flags_and_settings_again():
+    values = {
+        "target_entropy": -1e-5, "net_arch": (8, 16), "normalize_observations": False,
+        "resume": True, "run_tag": "-mine", "trivial_goal_keep": 0.1,
+    }  # fmt: skip
+    flags = options.as_flags(values)
+    argv = ["--algo", "sac", "--env", "FetchPush-v4", "--her", *flags]
+    settings = parse_train(argv)
+    assert settings.entropy.target_entropy == -1e-5
+    assert settings.hyperparameters.net_arch == (8, 16)
+    assert settings.fast.normalize_observations is False
+    assert (settings.run.resume, settings.run.run_tag) == (True, "-mine")
+    assert settings.her.trivial_goal_keep == 0.1
+
+
+def test_a_target_entropy_means_that_alpha_is_learned():
+    def ent_coef(**given):
+        return config.resolve("sac", "FetchPush-v4", given, her=True).hyperparameters.ent_coef
+
+    assert ent_coef() == 0.05
+    assert ent_coef(target_entropy=-2.0) == "auto"
+    assert ent_coef(target_entropy=-2.0, ent_coef="auto-floor") == "auto-floor"
+    with pytest.raises(UsageError, match="--target-entropy has no effect here"):
+        ent_coef(target_entropy=-2.0, ent_coef=0.1)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
+from support import SAC_HER_NAME, TINY_SAC_HER, run_script, succeed
 
 from robotics_rl import config
 from robotics_rl.entropy import entropy_mode
 from robotics_rl.errors import UsageError
+from robotics_rl.learners.sb3 import entropy_coefficient
 from robotics_rl.training import build
 
 ENGINES = ("fast", "sb3")
@@ -116,11 +120,13 @@ def test_adaptive_lets_alpha_be_within_the_tolerance() -> None:
     assert list(taken.values()) == pytest.approx([0.3] * 250)
 
 
-def test_adaptive_names_the_keys_there_are() -> None:
-    with pytest.raises(
-        UsageError, match=r"--ent-coef-adaptive-key won is not in info; choose.*is_success"
-    ):
-        alphas("fast", "adaptive", ent_coef_adaptive_key="won")
+def test_adaptive_names_the_keys_there_are(workdir: Path) -> None:
+    flags = ["--ent-coef", "adaptive", "--ent-coef-adaptive-key", "won"]
+    outcome = run_script("train.py", *TINY_SAC_HER, *flags)
+    assert outcome.code == 2
+    assert "--ent-coef-adaptive-key won is no number in the info" in outcome.err
+    assert "choose one of: is_success" in outcome.err
+    assert not any(workdir.iterdir())
 
 
 def test_alpha_is_told_after_every_percent_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +135,19 @@ def test_alpha_is_told_after_every_percent_asked_for(capsys: pytest.CaptureFixtu
     assert [line.rpartition("after ")[2] for line in lines] == [
         "150 steps", "300 steps", "450 steps", "600 steps",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", config.ENTROPY_MODES)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_checkpoint_keeps_the_last_alpha(workdir: Path, engine: str, mode: str) -> None:
+    flags = [*TINY_SAC_HER, "--ent-coef", mode, "--engine", engine]
+    out = succeed("train.py", *flags, *(["--ent-coef-check-freq", "10"] * (mode == "schedule"))).out
+    model = SAC.load(Path("checkpoints", f"{SAC_HER_NAME}.zip"))
+    alpha = entropy_coefficient(model).item()
+    assert alpha != {"schedule": 0.3, "adaptive": 0.0}.get(mode, 1.0), "it moved"
+    if mode != "auto":
+        told = out.split("entropy coefficient ")[-1].split()[0]
+        assert alpha == pytest.approx(float(told), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -195,9 +195,11 @@ SHORT = {
     "full replay": [*TD3, "--total-steps", "700", "--buffer-size", "250", "--her"],
     "ddpg": [*TD3, "--algo", "ddpg", "--total-steps", "200"],
 }
-SHORT["adaptive"] = [*SHORT["sac_her"], "--ent-coef", "adaptive", "--ent-coef-check-freq", "30"]
+for _mode in ("adaptive", "schedule"):
+    SHORT[_mode] = [*SHORT["sac_her"], "--ent-coef", _mode, "--ent-coef-check-freq", "30"]
 SHORT["adaptive"] += ["--ent-coef-adaptive-start", "0.05"]
-for _name in ("ppo", "sac_her", "td3", "full replay"):
+SHORT["auto-floor"] = [*SHORT["sac_her"], "--ent-coef", "auto-floor", "--ent-coef-min", "0.99"]
+for _name in ("ppo", "sac_her", "td3", "full replay", "adaptive"):
     SHORT[f"{_name} sb3"] = [*SHORT[_name], *ON_SB3]
 
 
@@ -213,7 +215,11 @@ for _name in ("ppo", "sac_her", "td3", "full replay"):
         pytest.param("sac_her", [131, 100, 20], id="sac_her-three times"),
         pytest.param("sac_her sb3", [1], id="sac_her sb3-first step"),
         pytest.param("sac_her sb3", [131, 100, 20], id="sac_her sb3-three times"),
-        pytest.param("adaptive", [185], id="between two moves of α"),
+        pytest.param("adaptive", [185], id="adaptive-between two moves of α"),
+        pytest.param("adaptive", [180], id="adaptive-at a move of α"),
+        pytest.param("adaptive sb3", [180], id="adaptive sb3-at a move of α"),
+        pytest.param("schedule", [185], id="schedule"),
+        pytest.param("auto-floor", [200], id="auto-floor"),
         pytest.param("td3", [121], id="td3"),
         pytest.param("td3 sb3", [121], id="td3 sb3"),
         pytest.param("ddpg", [121], id="ddpg"),

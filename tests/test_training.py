@@ -25,6 +25,7 @@ from support import (
     tensors,
     tree,
 )
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robotics_rl import artifacts, cli, envs, options
 from robotics_rl.curves import read_curves
@@ -71,7 +72,7 @@ HYPERPARAMETERS = {
     "sac": "n_envs batch_size learning_rate gamma ent_coef buffer_size learning_starts tau "
     "gradient_steps train_freq n_sampled_goal goal_selection_strategy net_arch target_entropy "
     "activation policy trivial_goal_keep normalize_observations random_action_prob "
-    "deterministic_engine bf16 policy_delay",
+    "deterministic_engine bf16 policy_delay target_entropy_resolved",
 }
 
 
@@ -177,6 +178,17 @@ def test_curve_tells_steps_updates_and_losses(trained_sac_her: Trained) -> None:
     told = ("critic_loss", "actor_loss", "ent_coef", "goal_moved_rate")
     assert all(row[name] is not None for name in told)
     assert row["ep_rew_mean"] == -50 or (row["success_rate"] or 0) > 0
+
+
+def test_what_monitor_keywords_name_is_logged(workdir: Path) -> None:
+    flags = ["--algo", "sac", "--env", "Reacher-v5", *TINY_OFF_POLICY, "--total-steps", "450"]
+    flags += ["--monitor-keywords", "is_success,reward_dist"]
+    succeed("train.py", *flags)
+    events = EventAccumulator("runs/sac/Reacher-v5/seed0")
+    events.Reload()
+    logged = [event.value for event in events.Scalars("rollout/reward_dist")]
+    assert logged
+    assert all(-2 < value < 0 for value in logged), "the mean of distances"
 
 
 def test_run_that_ends_with_an_episode_has_one_row_per_step_count(workdir: Path) -> None:

@@ -14,6 +14,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from robotics_rl import config
 from robotics_rl.config import TrainSettings
+from robotics_rl.entropy_options import AdaptiveEntropy, AutoEntropy, ScheduledEntropy
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.envs.vector import ResumableVecEnv, make_vec_env
 from robotics_rl.learners.diagnosis import Diagnosis
@@ -77,11 +78,11 @@ def _off_policy(settings: TrainSettings, values: config.OffPolicy) -> dict[str, 
 def _entropy(settings: TrainSettings, values: config.SAC) -> dict[str, Any]:
     """The coefficient to begin with; ``robotics_rl.entropy`` moves it."""
     match settings.entropy:
-        case config.AutoEntropy() as learned:
+        case AutoEntropy() as learned:
             return {"ent_coef": "auto", "target_entropy": learned.target_entropy}
-        case config.ScheduledEntropy() as scheduled:
+        case ScheduledEntropy() as scheduled:
             return {"ent_coef": scheduled.ent_coef_max}
-        case config.AdaptiveEntropy() as adaptive:
+        case AdaptiveEntropy() as adaptive:
             return {"ent_coef": adaptive.start}
     return {"ent_coef": values.ent_coef}
 

@@ -1,0 +1,148 @@
+"""The sweep: nothing is done twice, failures do not stop it, and its tables are right."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import ch04_sweep
+import pytest
+from support import read_strict_json, run_script, succeed
+
+from robotics_rl import artifacts, options
+from robotics_rl.factorial import analyze, settings_of
+
+SCRIPT = ch04_sweep.SCRIPT
+REACH = ["--env", "FetchReach-v4", "--grid", "grid.json"]
+TINY = ["--net-arch", "8", "--batch-size", "8", "--n-envs", "2", "--learning-starts", "100"]
+TINY += ["--buffer-size", "2000", "--total-steps", "110", "--no-progress", "--track", "none"]
+RAW = Path("results/sweep/sweep_results_raw.json")
+
+
+@pytest.fixture
+def grid(workdir: Path) -> Path:
+    """A folder with a grid of two settings."""
+    Path("grid.json").write_text(json.dumps({"gamma": [0.9, 0.95]}))
+    return workdir
+
+
+def test_the_book_s_grid_has_24_settings() -> None:
+    settings = settings_of(ch04_sweep.FACTORS)
+    assert len(settings) == 24
+    assert {"ent_coef": 0.05, "n_sampled_goal": 4, "learning_starts": 1_000, "gamma": 0.95} in (
+        settings
+    )
+
+
+def test_a_sweep_runs_is_analyzed_and_packed_and_does_nothing_twice(grid: Path) -> None:
+    flags = [*REACH, "--seeds", "3", *TINY]
+    out = succeed(SCRIPT, "run", *flags, "--parallel", "2").out
+    assert out.count("success 0.") == 2
+    runs = read_strict_json(RAW)["runs"]
+    assert sorted(run["parameters"]["gamma"] for run in runs) == [0.9, 0.95]
+    for run in runs:
+        metadata = read_strict_json(Path(run["checkpoint"]).with_suffix(".meta.json"))
+        assert metadata["hyperparameters"]["gamma"] == run["parameters"]["gamma"]
+        assert metadata["checkpoint_sha256"] == run["checkpoint_sha256"]
+        assert run["seed"] == metadata["seed"] == 3
+        assert run["error"] is None
+    assert "2 of 2 runs are done" in succeed(SCRIPT, "run", *flags).out
+    assert read_strict_json(RAW)["runs"] == runs
+    assert "2 done" in succeed(SCRIPT, "status", *flags).out
+    assert "FetchReach-v4, 2 runs" in succeed(SCRIPT, "analyze", *REACH).out
+    analysis = read_strict_json(RAW.with_name("sweep_fetchreach-v4_analysis.json"))
+    assert [level["level"] for level in analysis["marginal_means"]] == [0.9, 0.95]
+    succeed(SCRIPT, "export", *REACH, "--out", "best.tar.gz")
+    with tarfile.open("best.tar.gz") as archive:
+        names = archive.getnames()
+    assert sorted(names) == sorted(
+        Path(run["checkpoint"]).with_suffix(ending).name
+        for run in runs
+        for ending in (".zip", ".meta.json")
+    )
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_twice_is_recorded_and_stops_no_other(grid: Path) -> None:
+    with artifacts.run_lock(Path("checkpoints/sweep_FetchReach-v4_gamma0.9_seed0.resume")):
+        outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
+    assert outcome.code == 0
+    assert "FAIL: sweep_FetchReach-v4_gamma0.9_seed0 (exit code 2)" in outcome.out
+    failed, done = sorted(read_strict_json(RAW)["runs"], key=lambda run: run["error"] is None)
+    assert "error: another training is writing to" in failed["error"]
+    assert failed["success_rate"] is None
+    assert done["parameters"] == {"gamma": 0.95}
+    out = succeed(SCRIPT, "status", *REACH, "--seeds", "0", *TINY).out
+    assert "1 failed\n       sweep_FetchReach-v4_gamma0.9_seed0" in out
+    assert "1 runs" in succeed(SCRIPT, "analyze", *REACH).out, "a failure is no success rate of 0"
+
+
+def test_shards_share_the_runs_out() -> None:
+    trials: Any = list(range(10))
+    shards = [ch04_sweep._of_shard(trials, f"{number}/3") for number in (1, 2, 3)]
+    assert sorted(trial for shard in shards for trial in shard) == trials
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_every_trial_has_files_of_its_own() -> None:
+    trials = ch04_sweep._trials({"train_seeds": "0,1"})
+    assert len(trials) == 48
+    for files in (
+        {one.name for one in trials},
+        {one.experiment.result for one in trials},
+        {one.experiment.settings.run.out for one in trials},
+        {(one.experiment.settings.run.run_tag, one.experiment.settings.run.seed) for one in trials},
+    ):
+        assert len(files) == 48
+    flags = options.as_flags(trials[0].parameters)
+    assert all(flag in trials[0].experiment.train for flag in flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["run", "--shard", "3/2"], "write it as 1/4"),
+        (["run", "--shard", "half"], "write it as 1/4"),
+        (["run", "--grid", "bad.json"], "colour is no setting with a list of levels"),
+        (["analyze"], "no run on FetchPush-v4"),
+        (["export"], "nothing to pack: no run is not here"),
+    ],
+)
+def test_bad_input_is_one_line(workdir: Path, flags: list[str], message: str) -> None:
+    Path("bad.json").write_text('{"colour": ["red"]}')
+    outcome = run_script(SCRIPT, *flags)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_rankings_means_and_pairs_are_those_of_the_runs() -> None:
+    factors = {"gamma": (0.95, 0.98), "k": (4, 8)}
+    rates = {(0.95, 4): [1.0, 0.8, 0.9], (0.95, 8): [0.7], (0.98, 4): [0.2, 0.4]}
+    runs = [
+        {"parameters": {"gamma": gamma, "k": k}, "seed": seed, "success_rate": rate}
+        for (gamma, k), values in rates.items()
+        for seed, rate in enumerate(values)
+    ]
+    found = analyze("X-v0", runs, factors)
+    assert [one.parameters for one in found.ranking] == [
+        {"gamma": 0.95, "k": 4}, {"gamma": 0.95, "k": 8}, {"gamma": 0.98, "k": 4},
+    ]  # fmt: skip
+    best = found.ranking[0]
+    assert (best.mean, best.lowest, best.highest) == (pytest.approx(0.9), 0.8, 1.0)
+    assert best.sd == pytest.approx(0.1)
+    assert best.t_half_width == pytest.approx(4.3027 * 0.1 / 3**0.5, rel=1e-4)
+    assert best.bootstrap_ci95 is not None
+    assert 0.8 <= best.bootstrap_ci95[0] < 0.9 < best.bootstrap_ci95[1] <= 1.0
+    assert found.ranking[1].bootstrap_ci95 is None, "one seed has no interval"
+    means = {(one.factor, one.level): (one.n_runs, one.mean) for one in found.marginal_means}
+    assert means["gamma", 0.95] == (4, pytest.approx(0.85))
+    assert means["gamma", 0.98] == (2, pytest.approx(0.3))
+    assert means["k", 4] == (5, pytest.approx(0.66))
+    pairs = {one.levels: one.mean for one in found.interactions}
+    assert pairs == {
+        (0.95, 4): pytest.approx(0.9),
+        (0.95, 8): pytest.approx(0.7),
+        (0.98, 4): pytest.approx(0.3),
+    }
