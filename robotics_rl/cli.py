@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 from robotics_rl import config, options
 from robotics_rl.config import (
     ALGORITHMS,
-    RECIPES,
     EvalSettings,
     FastSAC,
     Run,
@@ -18,6 +17,7 @@ from robotics_rl.config import (
 )
 from robotics_rl.entropy_options import ENTROPY_MODES
 from robotics_rl.errors import Interrupted, UsageError
+from robotics_rl.recipes import FAST_ON, RECIPES
 from robotics_rl.versions import check_dependencies
 
 # SAC stands first because its --ent-coef takes words as well as numbers.
@@ -232,7 +232,7 @@ def defaults_table() -> str:
         [
             *lines,
             "The recipe fast holds for sac --her on sparse Fetch tasks with the engine fast",
-            *(f"(on {env_id} with {_listed(more)});" for env_id, more in config.FAST_ON.items()),
+            *(f"(on {env_id} with {_listed(more)});" for env_id, more in FAST_ON.items()),
             "--recipe book leaves the defaults, which are the book's. A flag wins over both.",
         ]
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from robotics_rl import recipes
 from robotics_rl.entropy_options import (
     ENTROPY_MODES,
     EntropyOptions,
@@ -153,28 +154,6 @@ class FastSAC(Fast):
 ALGORITHMS: dict[str, type[Hyperparameters]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
 ENGINES = ("fast", "sb3")
 
-# A recipe is a named set of hyper-parameters that replaces algorithm defaults. The defaults above
-# are the book's, so its recipe replaces nothing; `fast` solves sparse Fetch tasks soonest.
-RECIPES: dict[str, Mapping[str, Any]] = {
-    "fast": {
-        "n_envs": 16,
-        "learning_rate": 1e-3,
-        "gamma": 0.95,
-        "tau": 0.01,
-        "ent_coef": 0.05,
-        "net_arch": (128, 128),
-        "learning_starts": 5_000,
-        "gradient_steps": 3,
-        "policy_delay": 2,
-        "trivial_goal_keep": 0.05,
-        "normalize_observations": True,
-        "random_action_prob": 0.3,
-    },
-    "book": {},
-}
-# What a task needs besides: a grasp must hold, and entropy lets the fingers open.
-FAST_ON: dict[str, Mapping[str, Any]] = {"FetchPickAndPlace-v4": {"ent_coef": 0.01}}
-
 
 def engine_for(env_id: str) -> str:
     """The engine that serves an environment best."""
@@ -226,7 +205,7 @@ class Run:
     recipe: str = option(
         "fast",
         "set of hyper-parameters: fast (sparse Fetch with SAC and HER), or book",
-        one_of(*RECIPES),
+        one_of(*recipes.RECIPES),
     )
     out: str | None = option(
         None, "checkpoint path (default: checkpoints/RUN_ENV_seedK.zip)", file_path
@@ -374,7 +353,7 @@ def resolve(
     if engine == "fast" and engine_for(env_id) != "fast":
         raise UsageError(f"--engine fast steps Fetch tasks, not {env_id}; use --engine sb3")
     best_recipe = recipe_for(algo, env_id, engine, her=her)
-    recipe = _chosen("recipe", RECIPES, given) or best_recipe
+    recipe = _chosen("recipe", recipes.RECIPES, given) or best_recipe
     if recipe == "fast" and best_recipe != "fast":
         raise UsageError(
             "--recipe fast is made for sparse Fetch tasks with --algo sac --her and "
@@ -385,8 +364,9 @@ def resolve(
     hindsight = (SelectiveHER if fast else HER) if her else None
     if "target_entropy" in given:
         given = {"ent_coef": "auto", **given}  # only α that is learned aims at it
-    of_task = FAST_ON.get(env_id, {}) if recipe == "fast" else {}
-    values = {**(defaults or {}), **RECIPES[recipe], **of_task, **given}
+    values: dict[str, Any] = {}
+    for _, layer in recipes.layers(env_id, recipe, given, defaults or {}):
+        values |= layer
     values |= {"engine": engine, "recipe": recipe}
     entropy = entropy_part(algo, values)
     parts = [part for part in (ALGORITHMS[algo], Run, hindsight, fast, entropy) if part]

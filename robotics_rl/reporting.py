@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from robotics_rl.artifacts import read_json
+from robotics_rl.config import TrainSettings
 from robotics_rl.progress import clock
+from robotics_rl.recipes import origins
 from robotics_rl.schemas import (
     Aggregate,
     Benchmark,
@@ -113,6 +115,17 @@ def algorithms_table(found: Mapping[str, tuple[Mapping[str, Any], Mapping[str, A
     ]
     episodes = {len(evaluation["seeds"]) for _, evaluation in found.values()}
     title = f"side by side, over {' and '.join(map(str, sorted(episodes)))} episodes"
+    return "\n".join([title, *_columns(rows)])
+
+
+def settings_table(
+    settings: TrainSettings, sources: Sequence[tuple[str, Mapping[str, Any]]]
+) -> str:
+    """Every setting, its value and which of the ``sources`` that comes from."""
+    values = {"total_steps": settings.run.total_steps, **settings.flat_hyperparameters()}
+    rows = [["setting", "value", "from"]]
+    rows += [[name, f"{values[name]}", origin] for name, origin in origins(values, sources).items()]
+    title = f"{settings.run_name} on {settings.env_id}, engine {settings.run.engine}"
     return "\n".join([title, *_columns(rows)])
 
 

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robotics_rl import artifacts, campaign, chapters, cli, commands, config, options, reporting
+from robotics_rl import (
+    artifacts,
+    campaign,
+    chapters,
+    cli,
+    commands,
+    config,
+    options,
+    recipes,
+    reporting,
+)
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.campaign import Experiment
 from robotics_rl.chapters import Card, Criterion
@@ -54,6 +64,7 @@ class Choice:
 
     env: str | None = option(None, "Gymnasium id of a task with goals")
     her: bool = option(False, "relabel goals in hindsight")
+    print_defaults: bool = option(False, "print every setting and where it comes from, and exit")
     mujoco_gl: str | None = option(
         None, "what draws videos: egl, osmesa or glfw", one_of("egl", "osmesa", "glfw")
     )
@@ -88,8 +99,7 @@ def main(argv: Sequence[str]) -> int:
             print(CARD.text())
             return 0
         case "train":
-            commands.train(_settings(given))
-            return 0
+            return train(given)
         case "eval":
             return evaluate(given)
         case "compare":
@@ -97,6 +107,18 @@ def main(argv: Sequence[str]) -> int:
         case "ablation":
             return ablation(given)
     return env_all(given)
+
+
+def train(given: dict[str, Any]) -> int:
+    """Train one policy, or say with which settings."""
+    asked = given.pop("print_defaults", False)
+    settings = _settings(given)
+    if asked:
+        sources = recipes.layers(settings.env_id, settings.run.recipe, given, BOOK)
+        print(reporting.settings_table(settings, sources))
+    else:
+        commands.train(settings)
+    return 0
 
 
 def evaluate(given: Mapping[str, Any]) -> int:
@@ -269,7 +291,7 @@ def _parser() -> cli.Parser:
         cli.add_options(parser, *parts, defaults=BOOK, without=without)
 
     add_training(add("train", "train one policy", CARD.fast_path.removeprefix("train "),
-                     "env", "her", "mujoco_gl"))  # fmt: skip
+                     "env", "her", "print_defaults", "mujoco_gl"))  # fmt: skip
     checkpoint = RunPaths.of(CARD.settings({})).checkpoint
     judge = add("eval", "evaluate a checkpoint", f"--ckpt {checkpoint}", "env", "her", "mujoco_gl")
     chapters.add_evaluation_options(judge)

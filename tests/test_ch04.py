@@ -238,6 +238,18 @@ def test_settings_come_from_flags_then_the_recipe_then_the_chapter() -> None:
     assert (fast["gamma"], fast["ent_coef"], fast["n_envs"]) == (0.9, 0.05, 16)
 
 
+def test_print_defaults_tells_where_each_value_comes_from(workdir: Path) -> None:
+    flags = ["--env", "FetchPickAndPlace-v4", "--her", "--tau", "0.2", "--print-defaults"]
+    lines = succeed(SCRIPT, "train", *flags).out.splitlines()
+    told = {line.split()[0]: line.split(maxsplit=2)[1:] for line in lines[2:]}
+    assert told["tau"] == ["0.2", "flag"]
+    assert told["gradient_steps"] == ["3", "recipe fast"]
+    assert told["ent_coef"] == ["0.01", "recipe fast on FetchPickAndPlace-v4"]
+    assert told["total_steps"] == ["1000000", "chapter"]
+    assert told["batch_size"] == ["256", "default"]
+    assert not any(workdir.iterdir())
+
+
 def test_another_number_of_goals_keeps_the_files_of_the_default(workdir: Path) -> None:
     for flags, folder in (
         (["--n-sampled-goal", "4"], ""),

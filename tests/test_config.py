@@ -2,7 +2,7 @@
 
 import pytest
 
-from robotics_rl import config, options
+from robotics_rl import config, options, recipes
 from robotics_rl.cli import defaults_table, parse_train
 from robotics_rl.config import PPO, SAC, EvalSettings, resolve
 from robotics_rl.errors import UsageError
@@ -118,7 +118,7 @@ def test_engine_fast_serves_the_eight_fetch_tasks_and_sb3_the_rest():
 def test_recipe_fast_is_for_sparse_fetch_with_sac_and_her(algo, env_id, her, given, recipe):
     settings = config.resolve(algo, env_id, given, her=her)
     assert settings.run.recipe == recipe
-    expected = config.RECIPES[recipe].get("learning_rate", config.ALGORITHMS[algo].learning_rate)
+    expected = recipes.RECIPES[recipe].get("learning_rate", config.ALGORITHMS[algo].learning_rate)
     assert settings.hyperparameters.learning_rate == expected
 
 
@@ -128,7 +128,7 @@ def test_flag_wins_over_recipe_and_recipe_over_default():
     )
     assert settings.run.n_envs == 4
     assert settings.her.trivial_goal_keep == 1.0
-    assert settings.hyperparameters.net_arch == config.RECIPES["fast"]["net_arch"]
+    assert settings.hyperparameters.net_arch == recipes.RECIPES["fast"]["net_arch"]
     assert settings.hyperparameters.batch_size == config.SAC.batch_size
 
 
@@ -145,7 +145,7 @@ def test_a_task_may_need_more_than_the_recipe():
 
 def test_every_value_of_a_recipe_is_a_setting():
     names = {row.name for row in options.option_rows(config.SAC, *_PARTS)}
-    for recipe in (*config.RECIPES.values(), *config.FAST_ON.values()):
+    for recipe in (*recipes.RECIPES.values(), *recipes.FAST_ON.values()):
         assert recipe.keys() <= names
 
 
