@@ -118,7 +118,7 @@ def test_ch3_exercise_1_time_and_steps_per_second_are_printed_and_kept(chapters:
     )
     assert printed is not None
     assert printed[1] == f"{training['steps_per_second']:,.0f}"
-    assert training["wall_seconds"] > 0
+    assert min(training["steps_per_second"], training["wall_seconds"]) > 0
     with contextlib.chdir(chapters.root):
         assert f"256 steps ({printed[1]} steps/s" in succeed(CH02, "card").out
 
@@ -181,7 +181,7 @@ def test_ch4_exercise_5_the_lower_the_target_entropy_the_sooner_alpha_falls() ->
     alphas = []
     with loaded_lab(SAC) as lab:
         lab.WARMUP, lab.BATCH_SIZE = 200, 32
-        lab.LEARNING_RATE = 1e-2  # of alpha too: the targets part after 200 updates, not 2000
+        lab.LEARNING_RATE = 1e-2  # of alpha too: 200 updates tell what else takes thousands
         for target_entropy in (-0.5, -1.0, -2.0):
             found = lab.learn(0, lab.Settings(steps=400, target_entropy=target_entropy))
             alphas.append(found["final_alpha"])
