@@ -65,7 +65,8 @@ def test_ch1_exercise_3_a_hundred_resets_are_finite_and_differ_in_the_goal_alone
         inspected = lab.obs_inspector(seed=99)
     for key, length in {"observation": 10, "achieved_goal": 3, "desired_goal": 3}.items():
         values = np.array([obs[key] for obs in resets])
-        assert (values.shape, values.dtype) == ((100, length), np.float64)
+        assert values.shape == (100, length)
+        assert values.dtype == np.float64
         assert np.isfinite(values).all()
         assert inspected[key]["min"] == values[99].min()
         assert inspected[key]["max"] == values[99].max()
@@ -126,12 +127,12 @@ def test_ch3_exercise_1_time_and_steps_per_second_are_printed_and_kept(chapters:
 def test_ch3_exercise_3_a_wider_clip_range_clips_less_and_moves_the_policy_further(
     workdir: Path,
 ) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for clip_range in ("0.1", "0.2", "0.4"):
         tag = f"clip{clip_range}"
         succeed(CH02, "train", *QUICK_PPO, "--clip-range", clip_range, "--run-tag", tag)
         curve = workdir / "runs" / tag / "ppo/FetchReachDense-v4/seed0/curves.csv"
-        rows.append(read_curves(curve)[-1])
+        rows += read_curves(curve)[-1:]
     columns = ("approx_kl", "clip_fraction", "success_rate")
     (divergences, clipped, successes) = ([row[column] for row in rows] for column in columns)
     assert 0 < 2 * divergences[0] < divergences[1] < divergences[2] / 2
