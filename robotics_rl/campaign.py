@@ -74,18 +74,6 @@ class Experiment:
         return Job(self.name, commands, log)
 
 
-def require_distinct(experiments: Sequence[Experiment]) -> None:
-    """Two experiments that write to one checkpoint would ruin each other.
-
-    Raises:
-        UsageError: there are such.
-    """
-    paths = [RunPaths.of(one.settings).checkpoint for one in experiments]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UsageError(f"{path} would be made twice; name every seed and value once")
-
-
 def complete(experiments: Sequence[Experiment], parallel: int, *, show_progress: bool) -> bool:
     """Make what is missing; at the first failure stop everything, and say what failed.
 
@@ -95,7 +83,6 @@ def complete(experiments: Sequence[Experiment], parallel: int, *, show_progress:
     Raises:
         UsageError: a training cannot be carried out; nothing was written.
     """
-    require_distinct(experiments)
     jobs, environment = prepare(experiments)
     for one in experiments:
         if one.name not in {job.name for job in jobs}:
@@ -114,8 +101,9 @@ def prepare(experiments: Sequence[Experiment]) -> tuple[list[Job], dict[str, str
     """The jobs of what is not complete, and the environment of their processes.
 
     Raises:
-        UsageError: one of the trainings cannot be carried out.
+        UsageError: one of the trainings cannot be carried out, or is asked for twice.
     """
+    _require_distinct(experiments)
     environment = dict(os.environ)
     rendering.render_nothing()  # in this process; the jobs choose for themselves
     from robotics_rl import envs, preflight
@@ -133,3 +121,15 @@ def failure(job: Job, code: int) -> str:
     """What became of a job, in one line."""
     how = f"stopped by signal {-code}" if code < 0 else f"exit code {code}"
     return f"FAIL: {job.name} ({how}), see {job.log}"
+
+
+def _require_distinct(experiments: Sequence[Experiment]) -> None:
+    """Two experiments that write to one checkpoint would ruin each other.
+
+    Raises:
+        UsageError: there are such.
+    """
+    paths = [RunPaths.of(one.settings).checkpoint for one in experiments]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(f"{path} would be made twice; name every seed and value once")

@@ -22,7 +22,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     },
     "book": {},
 }
-# What a task needs besides: a grasp must hold, and entropy lets the fingers open.
+# What a task needs besides: a grasp has to hold, and a policy with less entropy holds it.
 FAST_ON: dict[str, Mapping[str, Any]] = {"FetchPickAndPlace-v4": {"ent_coef": 0.01}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from labs.mutation import LABS, Fault, loaded_lab  # of tests/labs
+from labs.mutation import LABS, Fault, loaded_lab, run_module  # of tests/labs
 from support import Outcome, read_strict_json, run_script, succeed
 
 from robotics_rl.curves import read_curves
@@ -176,6 +177,25 @@ def test_ch4_exercise_3_the_flag_fixes_alpha_as_the_edit_does() -> None:
         assert fixed == pytest.approx(same, rel=1e-5)
         assert fixed != pytest.approx(other, rel=1e-3)
     assert by_flag[-1]["alpha"] == pytest.approx(0.2)
+
+
+@pytest.fixture
+def float32_afterwards() -> Iterator[None]:
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("float32_afterwards")
+def test_ch4_exercise_4_the_critics_of_twenty_updates_stay_as_close_as_verify_says() -> None:
+    with loaded_lab(SAC) as lab:
+        printed = run_module(lab, "--verify").output  # which leaves float64 behind
+        torch.manual_seed(0)  # as --verify does before its updates
+        learner = lab.make_learner(10, 4)
+        infos = [lab.sac_update(*learner, lab.random_batch(), -4.0) for _ in range(20)]
+    gaps = [abs(info["q1_mean"] - info["q2_mean"]) for info in infos]
+    (largest,) = re.findall(r"^\|q1_mean - q2_mean\|, largest: (\S+),", printed, re.M)
+    assert largest == f"{max(gaps):.5g}"
+    assert 0 < min(gaps) <= max(gaps) < 0.5
 
 
 def test_ch4_exercise_5_the_lower_the_target_entropy_the_sooner_alpha_falls() -> None:
