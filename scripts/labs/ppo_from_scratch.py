@@ -1,7 +1,5 @@
 """PPO from scratch (book chapter 3): act, judge the actions, improve the policy in small steps."""
 
-from __future__ import annotations
-
 import argparse
 import copy
 import os
@@ -9,7 +7,7 @@ import time
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -30,15 +28,15 @@ Batch = namedtuple("Batch", "observations actions old_log_probs advantages retur
 class Settings(NamedTuple):
     """What the exercises turn; each is a flag. The order is that of Stable-Baselines3's PPO."""
 
-    learning_rate: float = 1e-3
-    n_steps: int = 1024
-    batch_size: int = 128
-    n_epochs: int = 10
-    gamma: float = 0.99
-    gae_lambda: float = 0.95
-    clip_range: float = 0.2
-    entropy_coef: float = 0.0
-    value_coef: float = 0.5
+    learning_rate: Annotated[float, "of Adam"] = 1e-3
+    n_steps: Annotated[int, "steps of a rollout"] = 1024
+    batch_size: Annotated[int, "steps per gradient step"] = 128
+    n_epochs: Annotated[int, "times that a rollout is learned from"] = 10
+    gamma: Annotated[float, "discount"] = 0.99
+    gae_lambda: Annotated[float, "0: trust V after one step, 1: what came of it alone"] = 0.95
+    clip_range: Annotated[float, "a ratio may leave 1 by this much"] = 0.2
+    entropy_coef: Annotated[float, "weight of the entropy in the loss"] = 0.0
+    value_coef: Annotated[float, "weight of the value loss"] = 0.5
 
 
 # --8<-- [start:actor_critic_network]
@@ -165,13 +163,14 @@ def collect_rollout(
         action = dist.sample()
         log_prob = dist.log_prob(action).sum(-1)
         chosen = action.cpu().numpy().reshape(env.action_space.shape)
-        obs, reward, terminated, truncated, _ = env.step(chosen)
+        obs, reward, terminated, truncated, info = env.step(chosen)
         done, so_far = terminated or truncated, so_far + float(reward)
         # The book's listing takes a time limit for a termination; V says what was still to come.
         cut_value = float(model(seen.new_tensor(obs))[1]) if truncated and not terminated else 0.0
         transitions.append(Transition(seen, action, log_prob, value, reward, done, cut_value))
         if done:
             episode_returns.append(so_far)
+            env.successes = [*getattr(env, "successes", []), info.get("is_success")]
             obs, so_far = env.reset()[0], 0.0
     env.unfinished = obs, so_far
     return transitions, model(seen.new_tensor(obs))[1], episode_returns
@@ -235,10 +234,12 @@ def learn(env_id: str, seed: int, total_steps: int, settings: Settings) -> dict[
         row = f"{len(found['curve']):9} {steps:8} {mean:8.1f} {value_loss:11.3g} {kl:7.4f}"
         print(row, flush=True)
         if steps >= total_steps or (len(recent) == 20 and mean >= target):
-            env.unfinished, finished = None, []  # episodes of this very policy, not of older ones
+            env.unfinished, env.successes, finished = None, [], []  # of this very policy alone
             while len(finished) < 20:
                 finished += collect_rollout(env, model, 500, "cpu")[2]
             found["final_mean"] = round(float(np.mean(finished[:20])), 2)
+            if None not in env.successes:  # CartPole does not tell
+                found["final_success"] = float(np.mean(env.successes[:20]))
             if found["final_mean"] >= target:
                 found["steps_to_target"] = steps
                 break
@@ -410,6 +411,8 @@ def demo(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, Ro
     axes.axhline(target, color="0", ls="--")
     figure.savefig(out, format="png", dpi=200)
     print(f"wrote {out}")
+    if "final_success" in found:
+        print(f"success in {found['final_success']:.0%} of 20 fresh episodes")
     name, mean = f"mean return of 20 fresh episodes ({target:g} or more)", found["final_mean"]
     yield f"{args.env}, seed {args.seed}", [(name, mean, max(mean, target), 0)]
 
@@ -425,7 +428,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=50_000, help="of the demo, at most")
     parser.add_argument("--out", type=Path, default=None, help="PNG of the demo (in figures/)")
     for name, standard in Settings()._asdict().items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(standard))
+        told = (
+            f"{Settings.__annotations__[name].__metadata__[0]} (default: {standard}, or the task's)"
+        )
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(standard), help=told)
     args = parser.parse_args(argv)
     if "run" not in args:
         parser.print_help()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from unittest.mock import Mock, patch
 
 import gymnasium as gym
@@ -196,10 +196,10 @@ def sac_update(
 class Settings(NamedTuple):
     """What can be turned in `learn`; the flags of --demo are made from it."""
 
-    steps: int = 50_000  # at least 200, an episode
-    target_entropy: float = -1.0  # exercise 5
-    fixed_alpha: float | None = None  # exercise 3
-    single_q: bool = False  # exercise 2
+    steps: Annotated[int, "of the environment, at least 200, an episode"] = 50_000
+    target_entropy: Annotated[float, "what alpha keeps the entropy at (exercise 5)"] = -1.0
+    fixed_alpha: Annotated[float | None, "this alpha, learned no more (exercise 3)"] = None
+    single_q: Annotated[bool, "believe one critic, not the lower of two (exercise 2)"] = False
 
 
 def make_learner(obs_dim: int, act_dim: int, alpha: float = 1.0) -> Learner:
@@ -227,21 +227,22 @@ def learn(seed: int, settings: Settings) -> dict[str, Any]:
     alpha_optimizer.param_groups[0]["lr"] = 0.0 if settings.fixed_alpha else LEARNING_RATE
     if settings.single_q:  # both opinions of the target critics are the first one's
         target_q_network.register_forward_hook(lambda net, inputs, q: (q[0], q[0]))
-    (obs, _), curve, returns, gaps = env.reset(seed=seed), [], [0.0], []
+    (obs, _), curve, returns, infos = env.reset(seed=seed), [], [0.0], []
     for step in range(1, settings.steps + 1):
         action = policy(torch.as_tensor(obs))[0] if step > WARMUP else 2.0 * torch.rand(1) - 1.0
         obs, reward, over = take_step(env, obs, action.detach().numpy(), buffer)
         returns[-1] += reward
         if step >= WARMUP:
-            info = sac_update(*us, buffer.sample(BATCH_SIZE), settings.target_entropy)
-            gaps.append(abs(info["q1_mean"] - info["q2_mean"]))
+            infos.append(sac_update(*us, buffer.sample(BATCH_SIZE), settings.target_entropy))
         if over:
+            q1, q2 = ([i[q] for i in infos] or [0.0] for q in ("q1_mean", "q2_mean"))
             row = {"steps": step, "return": fmean(returns[-RECENT:])}
-            row |= {"alpha": log_alpha.exp().item(), "gap": fmean(gaps or [0.0])}
+            row |= {"alpha": log_alpha.exp().item(), "q1_mean": fmean(q1)}
+            row |= {"gap": fmean(abs(one - other) for one, other in zip(q1, q2, strict=True))}
             curve.append(row)
             if step % 1000 == 0:
                 print(*(f"{name} {value:8.5g}" for name, value in row.items()), flush=True)
-            (obs, _), gaps = env.reset(), []
+            (obs, _), infos = env.reset(), []
             returns.append(0.0)
     solved = next((row["steps"] for row in curve if row["return"] > SOLVED), None)
     found = {"seed": seed, "steps_to_solved": solved, "final_return": row["return"]}
@@ -405,12 +406,12 @@ def demo(seed: int, settings: Settings, path: Path) -> Claims:
     from matplotlib.figure import Figure
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    found, figure = learn(seed, settings), Figure(figsize=(8, 8), layout="constrained")
-    for panel, name in zip(figure.subplots(3), ("return", "alpha", "gap"), strict=True):
+    found, figure = learn(seed, settings), Figure(figsize=(8, 10), layout="constrained")
+    for panel, name in zip(figure.subplots(4), ("return", "alpha", "q1_mean", "gap"), strict=True):
         panel.plot(*([row[key] for row in found["curve"]] for key in ("steps", name)))
         panel.set(xlabel="environment steps", ylabel=name)
     figure.axes[0].axhline(SOLVED, color="0.3", ls="--")
-    figure.suptitle(f"Pendulum-v1: return of {RECENT} episodes, temperature, |mean Q1 - mean Q2|")
+    figure.suptitle(f"Pendulum-v1: return of {RECENT} episodes, temperature, Q1, |mean Q1 - Q2|")
     figure.savefig(path, format="png", dpi=150)
     yield f"step with a return above {SOLVED:g}", found["steps_to_solved"] or math.inf, 0, SOLVED_BY
 
@@ -427,7 +428,8 @@ def main(argv: list[str] | None = None) -> int:
     settings = parser.add_argument_group("settings of --demo", "exercises 2, 3 and 5 turn them")
     for name, default in Settings._field_defaults.items():
         kind: Any = {"action": "store_true"} if default is False else {"type": type(default or 0.0)}
-        settings.add_argument(f"--{name.replace('_', '-')}", default=default, **kind)
+        told = Settings.__annotations__[name].__metadata__[0]
+        settings.add_argument(f"--{name.replace('_', '-')}", default=default, help=told, **kind)
     args = parser.parse_args(argv)
     if args.seed < 0 or args.steps < 200 or not (args.fixed_alpha is None or args.fixed_alpha > 0):
         parser.error("--seed must be 0 or more, --steps 200 or more, --fixed-alpha above 0")

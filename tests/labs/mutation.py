@@ -64,7 +64,7 @@ def loaded_lab(lab: Path, fault: Fault | None = None) -> Iterator[ModuleType]:
             mock.patch.dict(os.environ),
             mock.patch.object(sys, "path", [str(lab.parent), *sys.path]),
         ):
-            exec(compile(source, str(lab), "exec"), module.__dict__)
+            exec(compile(source, str(lab), "exec", dont_inherit=True), module.__dict__)
             yield module
     finally:
         del sys.modules[module.__name__]
