@@ -424,7 +424,7 @@ def main(argv: list[str] | None = None) -> int:
     for flag, run in (("--verify", verify), ("--compare-sb3", compare_sb3), ("--demo", demo)):
         mode.add_argument(flag, dest="run", action="store_const", const=run, help=run.__doc__)
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
-    parser.add_argument("--env", choices=TASKS, default="CartPole-v1", help="of the demo")
+    parser.add_argument("--env", choices=TASKS, default="CartPole-v1", help="the demo's task")
     parser.add_argument("--steps", type=int, default=50_000, help="of the demo, at most")
     parser.add_argument("--out", type=Path, default=None, help="PNG of the demo (in figures/)")
     for name, standard in Settings()._asdict().items():

@@ -225,7 +225,7 @@ def test_regions_hold_what_the_tutorial_shows() -> None:
 
 def test_it_has_about_450_lines_and_each_function_40() -> None:
     source = LAB.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 455
+    assert len(source.splitlines()) <= 460
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 40, node.name
