@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-# A recipe is a named set of hyper-parameters that replaces algorithm defaults. The defaults above
+# A recipe is a named set of hyper-parameters that replaces algorithm defaults. Those of `config`
 # are the book's, so its recipe replaces nothing; `fast` solves sparse Fetch tasks soonest.
 RECIPES: dict[str, Mapping[str, Any]] = {
     "fast": {
@@ -22,7 +22,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     },
     "book": {},
 }
-# What a task needs besides.
+# What `fast` changes on one task.
 FAST_ON: dict[str, Mapping[str, Any]] = {
     # Solved within 5,000 steps: to wait as long before learning would double its time.
     "FetchReach-v4": {"learning_starts": 1_000},

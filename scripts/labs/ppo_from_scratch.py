@@ -133,7 +133,8 @@ def ppo_update(
     obs, actions, old_log_probs, advantages, returns = batch
     dist, values = model(obs)
     # Mean 0, spread 1: the step does not depend on the unit in which rewards are counted.
-    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    if len(advantages) > 1:  # one alone has no spread
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     policy_loss, info = compute_ppo_loss(dist, old_log_probs, actions, advantages, clip_range)
     value_loss, value_info = compute_value_loss(values, returns)
     entropy = dist.entropy().sum(-1).mean()
@@ -237,7 +238,7 @@ def learn(env_id: str, seed: int, total_steps: int, settings: Settings) -> dict[
             env.unfinished, env.successes, finished = None, [], []  # of this very policy alone
             while len(finished) < 20:
                 finished += collect_rollout(env, model, 500, "cpu")[2]
-            found["final_mean"] = round(float(np.mean(finished[:20])), 2)
+            found["final_mean"] = float(np.mean(finished[:20]))
             if None not in env.successes:  # CartPole does not tell
                 found["final_success"] = float(np.mean(env.successes[:20]))
             if found["final_mean"] >= target:

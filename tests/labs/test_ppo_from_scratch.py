@@ -400,6 +400,14 @@ def test_exercise_5_fetch_is_13_numbers_and_4_actions(
     assert json.loads(json.dumps(found)) == found
 
 
+@pytest.mark.filterwarnings("ignore:var")
+def test_a_batch_of_one_step_leaves_the_weights_finite(lab: ModuleType) -> None:
+    model = lab.ActorCritic(16, 4)
+    row = lab.Batch(*(torch.ones(1, n) for n in (16, 4)), *(torch.ones(1) for _ in range(3)))
+    lab.ppo_update(model, torch.optim.Adam(model.parameters()), row)
+    assert all(weights.isfinite().all() for weights in model.parameters())
+
+
 class EverySecondSucceeds(gym.Env):
     """Episodes of two steps; every second one ends in success."""
 
