@@ -44,6 +44,10 @@ class Experiment:
         inside = checkpoint.is_relative_to(folder)
         return "_".join(checkpoint.relative_to(folder).parts) if inside else checkpoint.name
 
+    def made(self) -> str:
+        """The files that come of it, in words."""
+        return f"{RunPaths.of(self.settings).checkpoint} and {self.result}"
+
     def is_complete(self) -> bool:
         """Whether checkpoint and evaluation are those that would be made."""
         from robotics_rl import training  # torch takes seconds
@@ -83,22 +87,28 @@ def complete(experiments: Sequence[Experiment], parallel: int, *, show_progress:
     Raises:
         UsageError: a training cannot be carried out; nothing was written.
     """
-    jobs, environment = prepare(experiments)
-    for one in experiments:
-        if one.name not in {job.name for job in jobs}:
-            print(f"complete: {one.name}")
+    jobs, environment = prepare(experiments, parallel)
+    by_name = {one.name: one for one in experiments}
+    missing = {job.name for job in jobs}
+    for name, one in by_name.items():
+        if name not in missing:
+            print(f"complete: {one.made()}")
     outcomes = carry_out(jobs, parallel, environment=environment, show_progress=show_progress)
     with closing(outcomes):
         for job, code in outcomes:
             if code:
                 print(f"{job.last_lines()}\n{failure(job, code)}", file=sys.stderr)
                 return False
-            print(f"OK: {job.name}", flush=True)
+            print(f"OK: wrote {by_name[job.name].made()}", flush=True)
     return True
 
 
-def prepare(experiments: Sequence[Experiment]) -> tuple[list[Job], dict[str, str]]:
+def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job], dict[str, str]]:
     """The jobs of what is not complete, and the environment of their processes.
+
+    Args:
+        experiments: what is to be there in the end.
+        parallel: how many will share this machine's memory.
 
     Raises:
         UsageError: one of the trainings cannot be carried out, or is asked for twice.
@@ -110,10 +120,11 @@ def prepare(experiments: Sequence[Experiment]) -> tuple[list[Job], dict[str, str
     from robotics_rl.devices import resolve_device
 
     missing = [one for one in experiments if not one.is_complete()]
+    side_by_side = min(parallel, len(missing))
     kinds = {(one.settings.run_name, one.settings.env_id): one.settings for one in missing}
     for settings in kinds.values():
         resolve_device(settings.run.device)
-        preflight.check(settings, RunPaths.of(settings), envs.make_env)
+        preflight.check(settings, RunPaths.of(settings), envs.make_env, side_by_side)
     return [one.job() for one in missing], environment
 
 

@@ -301,7 +301,7 @@ class EvalSettings:
     video: bool = option(False, "record episodes as MP4")
     video_out: str | None = option(None, "video path (default: videos/RUN_ENV_seedK.mp4)")
     n_video_episodes: int = option(1, "episodes in the video", positive)
-    device: str = option("cpu", "auto, cpu, cuda or cuda:N; small networks act fastest on the cpu")
+    device: str = option("auto", "auto, cpu, cuda or cuda:N; small networks act fastest on the cpu")
     trust_pickle: bool = option(False, "run the code inside a checkpoint that has no metadata")
     progress: bool = option(True, "show progress")
 

@@ -45,21 +45,24 @@ def analyze(env_id: str, runs: Sequence[Mapping[str, Any]], factors: Factors) ->
     )
 
 
+def over_seeds(parameters: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> SweepSetting:
+    """Success of the runs with these levels; there must be one."""
+    values = _rates(runs, parameters)
+    return SweepSetting(
+        parameters=dict(parameters),
+        seeds=[run["seed"] for run in runs if _is_of(run, parameters)],
+        mean=float(np.mean(values)),
+        sd=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+        lowest=min(values),
+        highest=max(values),
+        t_half_width=student_t_half_width(values),
+        bootstrap_ci95=bootstrap_interval_of_mean(values) if len(values) > 2 else None,
+    )
+
+
 def _ranking(runs: Sequence[Mapping[str, Any]], factors: Factors) -> list[SweepSetting]:
-    return [
-        SweepSetting(
-            parameters=setting,
-            seeds=[run["seed"] for run in runs if _is_of(run, setting)],
-            mean=float(np.mean(values)),
-            sd=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-            lowest=min(values),
-            highest=max(values),
-            t_half_width=student_t_half_width(values),
-            bootstrap_ci95=bootstrap_interval_of_mean(values) if len(values) > 2 else None,
-        )
-        for setting in settings_of(factors)
-        if (values := _rates(runs, setting))
-    ]
+    settings = settings_of(factors)
+    return [over_seeds(setting, runs) for setting in settings if _rates(runs, setting)]
 
 
 def _rates(runs: Sequence[Mapping[str, Any]], levels: Mapping[str, Any]) -> list[float]:

@@ -18,8 +18,16 @@ from robotics_rl.learners import ENGINES
 GIB = 2**30
 
 
-def check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
+def check(
+    settings: TrainSettings, paths: RunPaths, make_env: MakeEnv, side_by_side: int = 1
+) -> None:
     """Refuse what cannot be carried out, and say what will not be as it seems.
+
+    Args:
+        settings: of the training.
+        paths: of its files.
+        make_env: makes its environments.
+        side_by_side: trainings like it that share the memory.
 
     Raises:
         UsageError: the environment, its spaces, the memory or a folder is not fit for it.
@@ -34,7 +42,7 @@ def check(settings: TrainSettings, paths: RunPaths, make_env: MakeEnv) -> None:
     if isinstance(values, config.PPO):
         _check_rollout(values, settings.run.n_envs)
     if isinstance(values, config.OffPolicy):
-        _check_memory(settings, values, env)
+        _check_memory(settings, values, env, side_by_side)
         _check_learning_starts(settings, values)
     if (settings.her or settings.fast) and isinstance(values, config.OffPolicy):
         _check_episodes_fit(settings, values, env)
@@ -98,13 +106,17 @@ def _check_rollout(values: config.PPO, n_envs: int) -> None:
             raise UsageError(f"{options.flag_of(name)} leaves PPO one sample; it needs at least 2")
 
 
-def _check_memory(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:
-    bytes_each = ENGINES[settings.run.engine].transition_bytes(settings, env)
+def _check_memory(
+    settings: TrainSettings, values: config.OffPolicy, env: Env, side_by_side: int
+) -> None:
+    bytes_each = ENGINES[settings.run.engine].transition_bytes(settings, env) * side_by_side
     needed, available = values.buffer_size * bytes_each, psutil.virtual_memory().available
     if needed > available:
         fits = int(available * 0.8) // bytes_each  # other programs will want some, too
+        times = f", {side_by_side} times," if side_by_side > 1 else ""
         raise UsageError(
-            f"a replay buffer of {values.buffer_size:,} transitions needs {needed / GIB:.1f} GiB "
+            f"a replay buffer of {values.buffer_size:,} transitions{times} "
+            f"needs {needed / GIB:.1f} GiB "
             f"and {available / GIB:.1f} GiB are free; the largest that fits is "
             f"--buffer-size {fits}"
         )

@@ -52,12 +52,11 @@ class Progress:
     def _line(self, now: float, note: str) -> str:
         """Speed and time left since the last line: learning is slower than the random start."""
         speed = (self._done - self._last_done) / max(now - self._last_time, 1e-9)
-        left = (self._total - self._done) / max(speed, 1e-9)
         parts = [
             f"{self._done:,}/{self._total:,} {self._unit}",
             f"{speed:,.0f} {self._unit}/s" if speed >= 10 else f"{speed:.1f} {self._unit}/s",
             note,
-            f"{clock(left)} left",
+            f"{clock((self._total - self._done) / speed)} left" if speed else "",
         ]
         return "  " + " · ".join(part for part in parts if part)
 

@@ -16,6 +16,7 @@ from robotics_rl.schemas import (
     HindsightAblation,
     SeedSpread,
     SweepAnalysis,
+    SweepSetting,
 )
 
 
@@ -141,17 +142,9 @@ def hindsight_table(ablation: HindsightAblation) -> str:
 def sweep_table(analysis: SweepAnalysis) -> str:
     """The ranking, then the means per level of each factor."""
     rows = [["setting", "seeds", "mean", "sd", "min", "max", "95 % (Student)", "95 % (bootstrap)"]]
-    for one in analysis.ranking:
-        low_high = one.bootstrap_ci95
-        rows.append(
-            [
-                ", ".join(f"{name} {level}" for name, level in one.parameters.items()),
-                str(len(one.seeds)),
-                *(f"{value:.3f}" for value in (one.mean, one.sd, one.lowest, one.highest)),
-                "-" if one.t_half_width is None else f"+/- {one.t_half_width:.3f}",
-                "-" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
-            ]
-        )
+    rows += [_sweep_row(one) for one in analysis.ranking]
+    if again := analysis.best_on_other_episodes:
+        rows.append(["the best, on other episodes", *_sweep_row(again)[1:]])
     marginal = [["factor", "level", "runs", "mean"]]
     for level in analysis.marginal_means:
         marginal.append([level.factor, f"{level.level}", str(level.n_runs), f"{level.mean:.3f}"])
@@ -161,6 +154,17 @@ def sweep_table(analysis: SweepAnalysis) -> str:
         pairs.append([" x ".join(pair.factors), levels, str(pair.n_runs), f"{pair.mean:.3f}"])
     title = f"success on {analysis.env_id}, {analysis.n_runs} runs"
     return "\n".join([title, *_columns(rows), *_columns(marginal), *_columns(pairs)])
+
+
+def _sweep_row(one: SweepSetting) -> list[str]:
+    low_high = one.bootstrap_ci95
+    return [
+        ", ".join(f"{name} {level}" for name, level in one.parameters.items()),
+        str(len(one.seeds)),
+        *(f"{value:.3f}" for value in (one.mean, one.sd, one.lowest, one.highest)),
+        "-" if one.t_half_width is None else f"+/- {one.t_half_width:.3f}",
+        "-" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
+    ]
 
 
 def comparison_table(comparison: Comparison) -> str:

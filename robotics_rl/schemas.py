@@ -239,6 +239,9 @@ class SweepAnalysis:
     ranking: list[SweepSetting]  # best first
     marginal_means: list[FactorLevel]
     interactions: list[FactorPair]
+    # The best of many is partly lucky on the episodes it was chosen on: these are others. None
+    # where its checkpoints are not at hand.
+    best_on_other_episodes: SweepSetting | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

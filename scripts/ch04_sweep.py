@@ -6,22 +6,21 @@ so a sweep that was stopped goes on where it was, on one machine or on many (`--
 
 import dataclasses
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from robotics_rl import artifacts, campaign, cli, config, options, reporting
+from robotics_rl import artifacts, campaign, cli, cluster, commands, config, options, reporting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.campaign import Experiment
 from robotics_rl.chapters import add_command
 from robotics_rl.config import EvalSettings, Run, SelectiveHER
 from robotics_rl.errors import UsageError
-from robotics_rl.factorial import Factors, analyze, settings_of
+from robotics_rl.factorial import Factors, analyze, over_seeds, settings_of
 from robotics_rl.jobs import Job, carry_out, default_parallel
 from robotics_rl.options import option
 from robotics_rl.progress import clock
@@ -39,6 +38,7 @@ FACTORS: Factors = {  # the book's
 }
 SHORT = {"ent_coef": "ent", "n_sampled_goal": "nsg", "learning_starts": "ls"}  # in file names
 DEFAULTS: dict[str, Any] = {"total_steps": 2_000_000}
+OTHER_EPISODES = "1000-1099"  # reset seeds to judge the best setting by, once it is chosen
 N_SHOWN = 5  # settings at either end of the ranking
 
 
@@ -52,6 +52,9 @@ class Sweep:
     shard: str = option("1/1", "this part of the runs, as I/N: each machine takes another")
     parallel: int = option(
         default_parallel(), "trainings side by side (two cores each are best)", options.positive
+    )
+    ray: str | None = option(
+        None, "run on the Ray cluster at this address, auto for the one this machine is part of"
     )
 
 
@@ -90,22 +93,25 @@ def run(given: Mapping[str, Any]) -> int:
     missing = {one.name: one for one in trials if book.find(one) is None}
     print(f"{len(trials) - len(missing)} of {len(trials)} runs are done", flush=True)
     parallel = given.get("parallel", Sweep.parallel)
-    jobs, environment = campaign.prepare([one.experiment for one in missing.values()])
+    experiments = [one.experiment for one in missing.values()]
+    jobs, environment = campaign.prepare(experiments, 1 if "ray" in given else parallel)
     failed: list[Job] = []
-    run_jobs = partial(
-        carry_out,
-        parallel=parallel,
-        environment=environment,
-        show_progress=given.get("progress", True),
-    )
-    with closing(run_jobs(jobs)) as outcomes:
+
+    def outcomes_of(jobs: Sequence[Job]) -> Generator[tuple[Job, int]]:
+        show = given.get("progress", True)
+        if "ray" in given:
+            experiments = [missing[job.name].experiment for job in jobs]
+            return cluster.carry_out(experiments, given["ray"], show_progress=show)
+        return carry_out(jobs, parallel, environment=environment, show_progress=show)
+
+    with closing(outcomes_of(jobs)) as outcomes:
         for job, code in outcomes:
             if code:
                 print(f"{campaign.failure(job, code)}; it is tried again", flush=True)
                 failed.append(job)
             else:
                 _settle(book, missing[job.name])
-    with closing(run_jobs(failed)) as outcomes:
+    with closing(outcomes_of(failed)) as outcomes:
         for job, code in outcomes:
             _settle(book, missing[job.name], job.last_lines() if code else None)
     print(f"OK: wrote {book.path}")
@@ -141,7 +147,7 @@ def status(given: Mapping[str, Any]) -> int:
 
 
 def analysis(given: Mapping[str, Any]) -> int:
-    """Rank the settings, and average over factors and over pairs of them."""
+    """Rank the settings, average over factors and pairs of them, judge the best once more."""
     book, factors = _Book.of(given), _factors(given)
     env_id = given.get("env", Sweep.env)
     runs = [entry for entry in book.entries() if entry["env_id"] == env_id and not entry["error"]]
@@ -155,11 +161,25 @@ def analysis(given: Mapping[str, Any]) -> int:
     if len(steps) > 1:
         raise UsageError(f"{book.path} mixes runs of {sorted(steps)} steps; use --run-tag for each")
     result = analyze(env_id, runs, factors)
+    best = [run for run in runs if run["parameters"] == result.ranking[0].parameters]
+    if all(Path(run["checkpoint"]).exists() for run in best):
+        again = [{**run, "success_rate": _on_other_episodes(run, book)} for run in best]
+        confirmed = over_seeds(result.ranking[0].parameters, again)
+        result = dataclasses.replace(result, best_on_other_episodes=confirmed)
     path = book.path.with_name(f"sweep_{env_id.lower()}_analysis.json")
     artifacts.write_json(path, result)
     print(reporting.sweep_table(result))
     print(f"OK: wrote {path}")
     return 0
+
+
+def _on_other_episodes(run: Mapping[str, Any], book: "_Book") -> float:
+    checkpoint = Path(run["checkpoint"])
+    result = book.path.with_name(f"{checkpoint.stem}_other_eval.json")
+    given = {"ckpt": str(checkpoint), "seeds": OTHER_EPISODES, "json_out": str(result)}
+    rate = commands.evaluate(*cli.eval_settings(given)).aggregate.success_rate
+    assert rate is not None, "tasks with goals tell success"
+    return rate
 
 
 def export(given: Mapping[str, Any]) -> int:

@@ -81,9 +81,17 @@ def test_what_is_complete_is_not_made_again(done: Path, monkeypatch: pytest.Monk
     edit_json(evaluation, checkpoint_sha256="of another policy")
     outcome = _env_all()
     assert outcome.out.count("\ncomplete: ") == 2
-    assert "OK: sac_FetchReach-v4_seed1" in outcome.out
+    assert "OK: wrote checkpoints/sac_FetchReach-v4_seed1.zip and results/ch04_" in outcome.out
     assert read_strict_json(evaluation)["checkpoint_sha256"] != "of another policy"
     assert {path: path.stat().st_mtime_ns for path in CHECKPOINTS.iterdir()} == before
+
+
+def test_memory_is_asked_for_all_that_run_side_by_side(workdir: Path) -> None:
+    flags = ["--env", "FetchReach-v4", "--seeds", "0,1", "--buffer-size", str(10**12)]
+    for parallel, times in (("1", "transitions needs"), ("3", "transitions, 3 times, needs")):
+        outcome = run_script(SCRIPT, "env-all", *flags, "--parallel", parallel)
+        assert outcome.code == 2
+        assert times in outcome.err
 
 
 def test_other_settings_or_other_episodes_are_not_complete(

@@ -51,8 +51,9 @@ class Chapters(NamedTuple):
 def chapters(tmp_path_factory: pytest.TempPathFactory) -> Chapters:
     root = tmp_path_factory.mktemp("chapters")
     with contextlib.chdir(root):
-        ppo = run_script(CH02, "all", *QUICK_PPO, "--device", "cpu", "--n-eval-episodes", "2")
-        sac = run_script(CH03, "all", *QUICK_SAC, "--device", "cpu", "--n-eval-episodes", "2")
+        flags = ["--device", "cpu", "--eval-device", "cpu", "--n-eval-episodes", "2"]
+        ppo = run_script(CH02, "all", *QUICK_PPO, *flags)
+        sac = run_script(CH03, "all", *QUICK_SAC, *flags)
     return Chapters(root, ppo, sac)
 
 

@@ -54,6 +54,12 @@ def test_a_sweep_runs_is_analyzed_and_packed_and_does_nothing_twice(grid: Path) 
     assert "FetchReach-v4, 2 runs" in succeed(SCRIPT, "analyze", *REACH).out
     analysis = read_strict_json(RAW.with_name("sweep_fetchreach-v4_analysis.json"))
     assert [level["level"] for level in analysis["marginal_means"]] == [0.9, 0.95]
+    best = analysis["best_on_other_episodes"]
+    assert best["parameters"] == analysis["ranking"][0]["parameters"]
+    [other] = RAW.parent.glob("*_other_eval.json")
+    judged = read_strict_json(other)
+    assert judged["seeds"] == list(range(1_000, 1_100))
+    assert best["mean"] == judged["aggregate"]["success_rate"]
     succeed(SCRIPT, "export", *REACH, "--out", "best.tar.gz")
     with tarfile.open("best.tar.gz") as archive:
         names = archive.getnames()

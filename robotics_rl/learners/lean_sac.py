@@ -26,9 +26,8 @@ class LeanSAC(Overlapped, SAC):
     """``stable_baselines3.SAC`` with a replay of episodes, learning while environments step.
 
     Args:
-        policy_delay: gradient steps of the critics per step of the policy and of α. Critics that
-            are ahead of the policy give it better directions (Fujimoto et al. 2018), and a step
-            of the policy costs as much as one of theirs.
+        policy_delay: gradient steps of the critics per step of the policy and of α (Fujimoto et
+            al. 2018); a step of the policy costs as much as one of theirs.
         settings: as for ``Overlapped``.
     """
 
