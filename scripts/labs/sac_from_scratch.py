@@ -1,7 +1,4 @@
-"""SAC from scratch (book chapter 4): learn from every step ever made, and be paid for variety.
-
-`--verify` checks the parts, `--compare-sb3` compares with Stable-Baselines3, `--demo` learns.
-"""
+"""SAC from scratch (book chapter 4): learn from every step ever made, and be paid for variety."""
 
 import argparse
 import copy
@@ -239,7 +236,7 @@ def learn(seed: int, settings: Settings) -> dict[str, Any]:
             q1, q2 = ([i[q] for i in infos] or [0.0] for q in ("q1_mean", "q2_mean"))
             row = {"steps": step, "return": fmean(returns[-RECENT:])}
             row |= {"alpha": log_alpha.exp().item(), "q1_mean": fmean(q1)}
-            row |= {"gap": fmean(abs(one - other) for one, other in zip(q1, q2, strict=True))}
+            row["gap"] = fmean(map(lambda a, b: abs(a - b), q1, q2))
             curve.append(row)
             if step % 1000 == 0:
                 print(*(f"{name} {value:8.5g}" for name, value in row.items()), flush=True)

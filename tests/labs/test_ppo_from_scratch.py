@@ -225,7 +225,7 @@ def test_regions_hold_what_the_tutorial_shows() -> None:
 
 def test_it_has_about_450_lines_and_each_function_40() -> None:
     source = LAB.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 460
+    assert len(source.splitlines()) <= 455
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 40, node.name
@@ -438,7 +438,7 @@ def test_a_demo_on_fetch_tells_the_success(
     monkeypatch.setattr(lab, "learn", lambda *given: found)
     flags = ["--env", "FetchReachDense-v4"]
     outcome = run_module(lab, *short_demo(tmp_path, *flags))
-    assert "\nsuccess in 85% of 20 fresh episodes\n" in outcome.output
+    assert "\nsuccess in 20 fresh episodes: 0.85\n" in outcome.output
 
 
 @pytest.mark.slow
