@@ -29,7 +29,7 @@ def _speed(step: Callable[[], object], n_envs: int) -> Measure:
     return measure
 
 
-def _contestants() -> Iterator[tuple[str, Measure]]:
+def _contestants(_: str) -> Iterator[tuple[str, Measure]]:
     """Name and measurement of each."""
     import numpy as np
     from stable_baselines3.common.monitor import Monitor
@@ -61,7 +61,7 @@ def _physics(n_envs: int, n_threads: int) -> Callable[[], object]:
     import mujoco
     import numpy as np
 
-    from robotics_rl.envs.fetch import FetchBatch, welded_to_mocap
+    from robotics_rl.envs.fetch import ADDED_ROTATION, FetchBatch, welded_to_mocap
 
     batch = FetchBatch(ENV_ID, n_envs)
     batch.reset_all(range(n_envs))
@@ -74,7 +74,7 @@ def _physics(n_envs: int, n_threads: int) -> Callable[[], object]:
         for index in chunk:
             data = batch.data[index]
             data.mocap_pos[:] = data.xpos[gripper] + moves[index]
-            data.mocap_quat[:] = data.xquat[gripper] + (1.0, 0.0, 1.0, 0.0)
+            data.mocap_quat[:] = data.xquat[gripper] + ADDED_ROTATION
             mujoco.mj_step(model, data, n_substeps)
 
     def step() -> None:
@@ -92,6 +92,7 @@ RACE = Race(
     name=f"stepping {ENV_ID} with random actions",
     unit="environment steps per second",
     contestants=_contestants,
+    learns=False,
     ratios={
         "8 environments, 2 threads / DummyVecEnv": ("batch 8x2", "DummyVecEnv 8"),
         "8 environments, 2 threads / SubprocVecEnv": ("batch 8x2", "SubprocVecEnv 8"),

@@ -5,57 +5,50 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from book import BOOK_HER
+from book import learning_model
 from rounds import Race
 
-from robotics_rl import cli, config
+from robotics_rl import cli
 from robotics_rl.benchmarking import Measure
+from robotics_rl.recipes import RECIPES
 
-ENV_ID = "FetchPush-v4"
 NETS = {"[256,256]": (256, 256), "[128,128]": (128, 128)}
+FAST = RECIPES["fast"]  # how often it learns and with what delay
 
 
-def _contestants() -> Iterator[tuple[str, Measure]]:
+def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
     """Stable-Baselines3 and we, with the same settings and a buffer of the same episodes' kind."""
     import torch
-    from stable_baselines3.common.logger import Logger
 
-    from robotics_rl.envs import make_env
-    from robotics_rl.learners import ENGINES
-
-    def model(engine_name: str, net_arch: tuple[int, ...], **given: Any) -> Any:
-        given |= {**BOOK_HER, "buffer_size": 100_000}
-        given |= {"engine": engine_name, "net_arch": net_arch}
-        settings = config.resolve("sac", ENV_ID, given, her=True)
-        engine = ENGINES[engine_name]
-        torch.manual_seed(0)  # equal weights
-        one = engine.make_model(settings, engine.make_env(settings, make_env), "cpu")
-        one.set_logger(Logger(None, []))
-        one.learn(1_200)
-        return one
-
-    def milliseconds(one: Any, threads: int) -> Measure:
+    def milliseconds(model: Any, threads: int, at_once: int = 1) -> Measure:
         def measure(seconds: float) -> float:
             torch.set_num_threads(threads)
-            one.train(10, one.batch_size)
+            model.train(at_once, model.batch_size)
             steps, started = 0, time.perf_counter()
             while (passed := time.perf_counter() - started) < seconds:
-                one.train(10, one.batch_size)
-                steps += 10
+                model.train(at_once, model.batch_size)
+                if device != "cpu":
+                    torch.cuda.synchronize(device)
+                steps += at_once
             return 1e3 * passed / steps
 
         return measure
 
     for size, net_arch in NETS.items():
-        sb3, ours = model("sb3", net_arch), model("fast", net_arch)
-        halved = model("fast", net_arch, bf16=True)
+        sb3, ours = (learning_model(name, device, net_arch=net_arch) for name in ("sb3", "fast"))
+        halved = learning_model("fast", device, net_arch=net_arch, bf16=True)
         for threads in (1, 2):
             end = f"{size}, {threads} thread{'s' * (threads > 1)}"
             yield f"SB3 {end}", milliseconds(sb3, threads)
             yield f"ours {end}", milliseconds(ours, threads)
         yield f"ours, bf16 {size}, 1 thread", milliseconds(halved, 1)
+    delayed = learning_model(
+        "fast", device, net_arch=FAST["net_arch"], policy_delay=FAST["policy_delay"]
+    )
+    yield DELAYED, milliseconds(delayed, 1, at_once=FAST["gradient_steps"])
 
 
+DELAYED = "ours with a policy that waits, 3 steps at once [128,128], 1 thread"
 RACE = Race(
     script="learner",
     story=__doc__,
@@ -72,7 +65,8 @@ RACE = Race(
             f"ours, bf16 {size}, 1 thread",
         )
         for size in NETS
-    },
+    }
+    | {"ours / with a policy that waits": ("ours [128,128], 1 thread", DELAYED)},
 )
 
 if __name__ == "__main__":

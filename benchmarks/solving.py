@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from robotics_rl import artifacts, cli, config, envs, options
 from robotics_rl.config import TrainSettings
-from robotics_rl.devices import device_name, usable_cores
+from robotics_rl.devices import device_name, resolve_device, usable_cores
 from robotics_rl.episodes import side_by_side
 from robotics_rl.errors import UsageError
 from robotics_rl.learners import ENGINES, gradient_steps
@@ -62,33 +62,35 @@ class Trial:
     @property
     def output(self) -> Path:
         """The JSON."""
-        return Path("results", "benchmarks", f"{self.script}.json")
+        return artifacts.BENCHMARKS / f"{self.script}.json"
 
     def main(self, argv: Sequence[str]) -> int:
         """Carry out every task and seed that is missing; write after each."""
         parser = cli.Parser(prog=f"benchmarks/{self.script}.py", description=self.story)
         parser.add_argument("--seeds", help="only these training seeds")
         parser.add_argument("--only", default="", help="only tasks with this name or environment")
+        parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
         flags = parser.parse_args(argv)
         chosen = options.parse_seeds(flags.seeds) if flags.seeds else None
+        device = resolve_device(flags.device)
         tasks = [task for task in self.tasks if flags.only in ("", task.name, task.env_id)]
         if not tasks:
             names = sorted({name for task in self.tasks for name in (task.name, task.env_id)})
             raise UsageError(f"no task is called {flags.only!r}; choose one of: {', '.join(names)}")
         for task in tasks:
             for seed in task.seeds if chosen is None else chosen:
-                self._carry_out(task, seed)
+                self._carry_out(task, seed, device)
         print(f"OK: {self.output}")
         return 0
 
-    def _carry_out(self, task: Task, seed: int) -> None:
+    def _carry_out(self, task: Task, seed: int, device: str) -> None:
         place = (task.name, task.env_id, seed)
         settings = task.settings(seed)
         for run in read_runs(self.output):
             if _place(run) == place and _is_of(run, task, settings):
                 print(f"done before: {describe(run)}")
                 return
-        new = asdict(solve(task, settings))
+        new = asdict(solve(task, settings, device))
         kept = [run for run in read_runs(self.output) if _place(run) != place]
         runs = sorted([*kept, new], key=_place)
         document = SolvingRuns(name=self.name, timed=self.timed, runs=runs)
@@ -106,12 +108,14 @@ def _place(run: Mapping[str, Any]) -> tuple[str, str, int]:
 
 
 def _is_of(run: Mapping[str, Any], task: Task, settings: TrainSettings) -> bool:
-    """Whether a run is of just this task."""
+    """Whether a run is of just this task, examined as often."""
     same = run["hyperparameters"] == settings.flat_hyperparameters()
-    return same and (run["engine"], run["target"], run["total_steps"]) == (
-        settings.run.engine,
-        task.target,
-        task.total_steps,
+    asked = (settings.run.engine, task.target, task.total_steps)
+    lateness = run["examinations"][0]["env_steps"] - min(task.every, task.total_steps)
+    return (
+        same
+        and (run["engine"], run["target"], run["total_steps"]) == asked
+        and 0 <= lateness < settings.rollout_steps
     )
 
 
@@ -127,9 +131,9 @@ def describe(run: Mapping[str, Any]) -> str:
     )
 
 
-def solve(task: Task, settings: TrainSettings) -> SolvingRun:
+def solve(task: Task, settings: TrainSettings, device: str = "cpu") -> SolvingRun:
     """Train until solved or given up."""
-    model = build(settings, "cpu", envs.make_env)
+    model = build(settings, device, envs.make_env)
     with Progress(task.total_steps, "steps") as progress:
         examiner = _Examiner(task, settings, progress)
         model.learn(task.total_steps, callback=examiner)
@@ -154,7 +158,7 @@ def solve(task: Task, settings: TrainSettings) -> SolvingRun:
         confirmed_success_rate_ci95=_interval(confirmed, len(CONFIRMED)),
         created_at=utc_now(),
         git=git_state(),
-        device_name=device_name("cpu"),
+        device_name=device_name(device),
         versions=gather_versions(),
         **machine(),
     )
@@ -192,7 +196,7 @@ class _Examiner(BaseCallback):
         return self.solved is None
 
     def _examine(self) -> None:
-        train_seconds = time.monotonic() - self._started - self._paused
+        began = time.monotonic()
         rate = self.success_rate(EXAMINED)
         replay: Any = getattr(self.model, "replay_buffer", None)
         moved = replay.moved_rate(100) if isinstance(replay, HindsightReplay) else None
@@ -200,13 +204,13 @@ class _Examiner(BaseCallback):
             Examination(
                 env_steps=self.num_timesteps,
                 gradient_steps=gradient_steps(self.model),
-                train_seconds=round(train_seconds, 2),
+                train_seconds=round(began - self._started - self._paused, 2),
                 success_rate=rate,
                 success_rate_ci95=_interval(rate, len(EXAMINED)),
                 goal_moved_rate=moved,
             )
         )
-        self._paused += time.monotonic() - self._started - self._paused - train_seconds
+        self._paused += time.monotonic() - began
 
     def success_rate(self, seeds: Sequence[int]) -> float:
         """Share of these episodes that end in success."""

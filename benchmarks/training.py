@@ -6,40 +6,30 @@ be its best.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from book import BOOK_HER
+from book import ENV_ID, learning_model
 from rounds import Race
 
-from robotics_rl import cli, config
+from robotics_rl import cli
 from robotics_rl.benchmarking import Measure
 
-ENV_ID = "FetchPush-v4"
-SETTINGS: dict[str, Any] = {**BOOK_HER, "buffer_size": 200_000}
 
-
-def _contestants() -> Iterator[tuple[str, Measure]]:
+def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
     """The engines, and Stable-Baselines3's learner on our environments."""
     import torch
-    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import SubprocVecEnv
 
-    from robotics_rl.envs import make_env
     from robotics_rl.learners import ENGINES
     from robotics_rl.throughput import steps_per_second
 
-    def processes(settings: config.TrainSettings, make_env: Any) -> Any:
-        return SubprocVecEnv([lambda: Monitor(make_env(ENV_ID))] * settings.run.n_envs)
+    def processes(settings: Any, make_env: Any) -> Any:
+        def build() -> Any:
+            return Monitor(make_env(ENV_ID, disable_env_checker=True))
 
-    def model(learner: str, make_envs: Any = None, **given: Any) -> Any:
-        asked = {**SETTINGS, "engine": learner, **given}
-        settings = config.resolve("sac", ENV_ID, asked, her=True)
-        env = (make_envs or ENGINES[learner].make_env)(settings, make_env)
-        one = ENGINES[learner].make_model(settings, env, "cpu")
-        one.set_logger(Logger(None, []))
-        one.learn(1_200)
-        return one
+        return SubprocVecEnv([build] * settings.run.n_envs)
 
     def speed(one: Any, threads: int) -> Measure:
         def measure(seconds: float) -> float:
@@ -48,18 +38,20 @@ def _contestants() -> Iterator[tuple[str, Measure]]:
 
         return measure
 
+    sb3 = partial(learning_model, "sb3", device)
     theirs = {
-        "SB3": model("sb3"),
-        "SB3 in processes": model("sb3", processes),
-        "SB3 on the batch": model("sb3", ENGINES["fast"].make_env),
+        "SB3": sb3(),
+        "SB3 in processes": sb3(processes),
+        "SB3 on the batch": sb3(ENGINES["fast"].make_env),
     }
     for name, one in theirs.items():
         yield f"{name}, 1 torch thread", speed(one, 1)
         yield f"{name}, 2 torch threads", speed(one, 2)
-    yield "ours, in turns", speed(model("fast", deterministic_engine=True), 1)
-    yield "ours", speed(model("fast"), 1)
-    yield "ours, bf16", speed(model("fast", bf16=True), 1)
-    yield "ours, nets [128,128]", speed(model("fast", net_arch=(128, 128)), 1)
+    ours = partial(learning_model, "fast", device)
+    yield "ours, in turns", speed(ours(deterministic_engine=True), 1)
+    yield "ours", speed(ours(), 1)
+    yield "ours, bf16", speed(ours(bf16=True), 1)
+    yield "ours, nets [128,128]", speed(ours(net_arch=(128, 128)), 1)
 
 
 RACE = Race(

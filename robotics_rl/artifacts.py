@@ -19,6 +19,8 @@ from robotics_rl.config import TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.provenance import file_stamp
 
+BENCHMARKS = Path("results", "benchmarks")
+
 
 @dataclass(frozen=True)
 class RunPaths:

@@ -34,14 +34,16 @@ def benchmark(
     unit: str,
     rows: Mapping[str, list[float]],
     ratios: Mapping[str, tuple[str, str]],
+    device: str = "cpu",
 ) -> Benchmark:
-    """The document of values measured on this machine's processor.
+    """The document of values measured on this machine.
 
     Args:
         name: what was measured.
         unit: of the values.
         rows: contestant → its values.
         ratios: what → (contestant measured, contestant compared with).
+        device: what learned.
     """
     medians = {contestant: statistics.median(values) for contestant, values in rows.items()}
     return Benchmark(
@@ -49,7 +51,7 @@ def benchmark(
         created_at=utc_now(),
         command=command_line(),
         git=git_state(),
-        device_name=device_name("cpu"),
+        device_name=device_name(device),
         versions=gather_versions(),
         unit=unit,
         rounds=max(map(len, rows.values())),

@@ -349,23 +349,14 @@ def resolve(
         raise UsageError(f"unknown --algo {algo!r}; choose one of: {', '.join(ALGORITHMS)}")
     if her and not issubclass(ALGORITHMS[algo], OffPolicy):
         raise UsageError(f"--her needs a replay buffer and {algo} has none; use --algo sac")
-    engine = _chosen("engine", ENGINES, given) or engine_for(env_id)
-    if engine == "fast" and engine_for(env_id) != "fast":
-        raise UsageError(f"--engine fast steps Fetch tasks, not {env_id}; use --engine sb3")
-    best_recipe = recipe_for(algo, env_id, engine, her=her)
-    recipe = _chosen("recipe", recipes.RECIPES, given) or best_recipe
-    if recipe == "fast" and best_recipe != "fast":
-        raise UsageError(
-            "--recipe fast is made for sparse Fetch tasks with --algo sac --her and "
-            "--engine fast; use --recipe book"
-        )
+    engine, recipe = _engine_and_recipe(algo, env_id, given, her=her)
     assert (defaults or {}).keys() <= {row.name for row in option_rows(*parts_of(algo), Run)}
     fast = fast_part(algo) if engine == "fast" else None
     hindsight = (SelectiveHER if fast else HER) if her else None
     if "target_entropy" in given:
         given = {"ent_coef": "auto", **given}  # only α that is learned aims at it
     values: dict[str, Any] = {}
-    for _, layer in recipes.layers(env_id, recipe, given, defaults or {}):
+    for _, layer in recipes.layers(env_id, recipe, given, defaults or {}, her=her):
         values |= layer
     values |= {"engine": engine, "recipe": recipe}
     entropy = entropy_part(algo, values)
@@ -388,6 +379,23 @@ def resolve(
     )
     require_bounds(settings.entropy)
     return settings
+
+
+def _engine_and_recipe(
+    algo: str, env_id: str, given: Mapping[str, Any], *, her: bool
+) -> tuple[str, str]:
+    """Those that were given, or else those that serve best."""
+    engine = _chosen("engine", ENGINES, given) or engine_for(env_id)
+    if engine == "fast" and engine_for(env_id) != "fast":
+        raise UsageError(f"--engine fast steps Fetch tasks, not {env_id}; use --engine sb3")
+    best_recipe = recipe_for(algo, env_id, engine, her=her)
+    recipe = _chosen("recipe", recipes.RECIPES, given) or best_recipe
+    if recipe == "fast" and best_recipe != "fast":
+        raise UsageError(
+            "--recipe fast is made for sparse Fetch tasks with --algo sac --her and "
+            "--engine fast; use --recipe book"
+        )
+    return engine, recipe
 
 
 def _chosen(name: str, choices: Iterable[str], given: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # A recipe is a named set of hyper-parameters that replaces algorithm defaults. Those of `config`
-# are the book's, so its recipe replaces nothing; `fast` solves sparse Fetch tasks soonest.
+# are the book's, so its recipe replaces what it sets for HER alone; `fast` solves sparse Fetch
+# tasks soonest.
 RECIPES: dict[str, Mapping[str, Any]] = {
     "fast": {
         "n_envs": 16,
@@ -22,6 +23,7 @@ RECIPES: dict[str, Mapping[str, Any]] = {
     },
     "book": {},
 }
+BOOK_HER: Mapping[str, Any] = {"gamma": 0.95, "learning_starts": 1_000}  # the book's chapter 5
 # What `fast` changes on one task.
 FAST_ON: dict[str, Mapping[str, Any]] = {
     # Solved within 5,000 steps: to wait as long before learning would double its time.
@@ -32,14 +34,15 @@ FAST_ON: dict[str, Mapping[str, Any]] = {
 
 
 def layers(
-    env_id: str, recipe: str, given: Mapping[str, Any], defaults: Mapping[str, Any]
+    env_id: str, recipe: str, given: Mapping[str, Any], defaults: Mapping[str, Any], *, her: bool
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """Where values may come from, besides the dataclasses; later ones win."""
-    of_task = FAST_ON.get(env_id, {}) if recipe == "fast" else {}
+    book = recipe == "book"
     return [
         ("chapter", defaults),
         (f"recipe {recipe}", RECIPES[recipe]),
-        (f"recipe {recipe} on {env_id}", of_task),
+        ("recipe book with HER", BOOK_HER if book and her else {}),
+        (f"recipe fast on {env_id}", {} if book else FAST_ON.get(env_id, {})),
         ("flag", given),
     ]
 

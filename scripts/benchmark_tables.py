@@ -7,10 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from robotics_rl.artifacts import read_json
+from robotics_rl.artifacts import BENCHMARKS, read_json
 from robotics_rl.statistics import wilson_interval
 
-FOLDER = Path("results", "benchmarks")
 RACES = ("environments", "learner", "training")
 TRIALS = ("time_to_success", "ablation")
 CONFIRMED = 100  # episodes that a trial's last policy is confirmed on
@@ -20,13 +19,13 @@ Rows = list[list[str]]
 def tables() -> Iterator[tuple[str, str, Rows]]:
     """Script, what was measured on which machine, and the table, of all that were run."""
     for script in RACES:
-        path = FOLDER / f"{script}.json"
+        path = BENCHMARKS / f"{script}.json"
         if path.exists():
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
             yield script, f"{_story(document, [document])}: {how}", _race(document)
     for script in TRIALS:
-        path = FOLDER / f"{script}.json"
+        path = BENCHMARKS / f"{script}.json"
         if path.exists():
             document = read_json(path)
             table = _trial(document["runs"], timed=document["timed"])
@@ -55,7 +54,7 @@ class Target:
 
 def _ratio(script: str, name: str) -> Callable[[], float | None]:
     def measure() -> float | None:
-        ratios = read_json(FOLDER / f"{script}.json")["ratios"]
+        ratios = read_json(BENCHMARKS / f"{script}.json")["ratios"]
         return float(ratios[name])
 
     return measure
@@ -65,7 +64,7 @@ def _slowest(env_id: str, n_seeds: int) -> Callable[[], float | None]:
     """Seconds of the slowest seed until the recipe `fast` had solved a task."""
 
     def measure() -> float | None:
-        runs = read_json(FOLDER / "time_to_success.json")["runs"]
+        runs = read_json(BENCHMARKS / "time_to_success.json")["runs"]
         seconds = [
             run["solved_seconds"]
             for run in runs

@@ -34,7 +34,7 @@ from robotics_rl.schemas import Comparison, HindsightAblation
 
 CHAPTER, SCRIPT = "ch04", "scripts/ch04_her_sparse_reach_push.py"
 REACH, PUSH = "FetchReach-v4", "FetchPush-v4"
-BOOK: dict[str, Any] = {"total_steps": 1_000_000, "gamma": 0.95, "learning_starts": 1_000}
+BOOK: dict[str, Any] = {"total_steps": 1_000_000, **recipes.BOOK_HER}  # without HER as with it
 CARD = Card(
     chapter=CHAPTER,
     title="SAC with HER on sparse Push (book chapter 5)",
@@ -114,7 +114,8 @@ def train(given: dict[str, Any]) -> int:
     asked = given.pop("print_defaults", False)
     settings = _settings(given)
     if asked:
-        sources = recipes.layers(settings.env_id, settings.run.recipe, given, BOOK)
+        recipe, her = settings.run.recipe, settings.her is not None
+        sources = recipes.layers(settings.env_id, recipe, given, BOOK, her=her)
         print(reporting.settings_table(settings, sources))
     else:
         commands.train(settings)

@@ -95,7 +95,7 @@ def test_training_stops_when_it_is_solved(workdir: Path) -> None:
 def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path) -> None:
     carried_out: list[tuple[str, int]] = []
 
-    def pretend(task: Any, settings: config.TrainSettings) -> SolvingRun:
+    def pretend(task: Any, settings: config.TrainSettings, device: str) -> SolvingRun:
         carried_out.append((task.name, settings.run.seed))
         return _run(task, settings)
 
@@ -111,6 +111,9 @@ def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path
         changed = dataclasses.replace(second, given={**second.given, "gamma": 0.9})
         trial(first, changed).main(["--only", "other"])
         assert carried_out[4:] == [("other", 0)]
+        examined_more = dataclasses.replace(first, every=60)
+        trial(examined_more, second).main(["--only", "tiny", "--seeds", "0"])
+        assert carried_out[5:] == [("tiny", 0)]
     document = read_strict_json(Path("results/benchmarks/x.json"))
     assert (document["schema"], document["timed"]) == ("solving/1", True)
     places = [(run["name"], run["seed"]) for run in document["runs"]]
@@ -119,14 +122,15 @@ def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path
 
 
 def _run(task: Any, settings: config.TrainSettings, solved: int | None = None) -> SolvingRun:
-    end = Examination(
-        env_steps=300,
+    look = Examination(
+        env_steps=task.every,
         gradient_steps=1,
         train_seconds=1.0,
         success_rate=0.5,
         success_rate_ci95=(0.4, 0.6),
         goal_moved_rate=None,
     )
+    end = dataclasses.replace(look, env_steps=300)
     plain = {row.name: "" for row in dataclasses.fields(SolvingRun)}
     return SolvingRun(
         **{
@@ -140,7 +144,7 @@ def _run(task: Any, settings: config.TrainSettings, solved: int | None = None) -
             "total_steps": task.total_steps,
             "solved_env_steps": solved,
             "solved_seconds": solved and solved / 100,
-            "examinations": [end],
+            "examinations": [look, end],
             "confirmed_success_rate": 0.5,
         }
     )
@@ -164,7 +168,7 @@ def test_race_measures_everybody_in_turn_and_divides_medians(
         story="",
         name="n",
         unit="u",
-        contestants=lambda: [(name, measure(name)) for name in values],
+        contestants=lambda device: [(name, measure(name)) for name in values],
         ratios={"ours / theirs": ("ours", "theirs")},
     )
     assert race.main(["--rounds", "3", "--seconds", "0.5"]) == 0
@@ -200,6 +204,9 @@ def test_nothing_is_run_for_a_task_that_is_not_there(workdir: Path) -> None:
     race = importlib.import_module("learner").RACE
     with pytest.raises(UsageError, match="--rounds"):
         race.main(["--rounds", "0"])
+    for benchmark in (race, TIMES):
+        with pytest.raises(UsageError, match="unknown --device 'tpu'"):
+            benchmark.main(["--device", "tpu"])
 
 
 def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:
@@ -245,7 +252,7 @@ def test_the_slowest_of_all_seeds_counts(
     task = _tiny(name="fast")
     runs = [_run(task, task.settings(seed), steps) for seed, steps in enumerate(solved)]
     runs.append(_run(_tiny(name="book"), task.settings(0), 9_000))
-    path = benchmark_tables.FOLDER / "time_to_success.json"
+    path = benchmark_tables.BENCHMARKS / "time_to_success.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"runs": [dataclasses.asdict(run) for run in runs]}))
     assert benchmark_tables._slowest("FetchReach-v4", 2)() == slowest

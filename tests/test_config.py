@@ -143,9 +143,22 @@ def test_a_task_may_need_more_than_the_recipe():
     assert ent_coef("FetchPickAndPlace-v4", ent_coef=0.2) == 0.2
 
 
+def test_the_book_learns_from_hindsight_with_settings_of_its_own():
+    def book(env_id, engine, *, her):
+        return config.resolve("sac", env_id, {"engine": engine}, her=her).hyperparameters
+
+    for env_id, engine in (("FetchPushDense-v4", "fast"), ("FetchPush-v4", "sb3")):
+        plain, hindsight = (book(env_id, engine, her=her) for her in (False, True))
+        assert (plain.gamma, plain.learning_starts) == (0.99, 10_000)
+        assert (hindsight.gamma, hindsight.learning_starts) == (0.95, 1_000)
+    for her, origin in ((True, "recipe book with HER"), (False, "default")):
+        sources = recipes.layers("FetchPush-v4", "book", {}, {}, her=her)
+        assert recipes.origins(["gamma", "tau"], sources) == {"gamma": origin, "tau": "default"}
+
+
 def test_every_value_of_a_recipe_is_a_setting():
     names = {row.name for row in options.option_rows(config.SAC, *_PARTS)}
-    for recipe in (*recipes.RECIPES.values(), *recipes.FAST_ON.values()):
+    for recipe in (*recipes.RECIPES.values(), *recipes.FAST_ON.values(), recipes.BOOK_HER):
         assert recipe.keys() <= names
 
 

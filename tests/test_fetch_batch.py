@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.utils import set_random_seed
 
 from robotics_rl.envs import fetch_ids, fetch_vector_env, make_env
@@ -161,6 +162,33 @@ def test_the_gymnasium_face_equals_a_sync_vector_env() -> None:
         assert_equal(ours.step(actions), theirs.step(actions))
     ours.close()
     theirs.close()
+
+
+def test_the_gymnasium_face_resets_everything_with_a_seed_each_or_not_at_all() -> None:
+    ours = FetchVectorEnv("FetchReach-v4", num_envs=2)
+    for seeds in ([], [1], [1, 2, 3]):
+        with pytest.raises(ValueError, match=f"{len(seeds)} seeds for 2 environments"):
+            ours.reset(seed=seeds)
+    with pytest.raises(ValueError, match="reset_mask"):
+        ours.reset(options={"reset_mask": np.array([True, False])})
+    assert_equal(ours.reset(seed=[3, 4]), ours.reset(seed=3))
+    ours.close()
+
+
+def test_the_vec_env_face_is_seeded_and_asked_as_a_dummy_vec_env() -> None:
+    ours = FetchVecEnv("FetchReach-v4", 2, seed=0)
+    theirs = make_vec_env("FetchReach-v4", 2, 0, make_env)
+    assert ours.seed(11) == theirs.seed(11) == [11, 12]
+    assert_equal(dict(ours.reset()), dict(theirs.reset()))
+    assert_equal(dict(ours.reset()), dict(theirs.reset()), "a seed counts once")
+    for wrapper in (Monitor, gym.wrappers.ClipAction):
+        assert ours.env_is_wrapped(wrapper) == theirs.env_is_wrapped(wrapper)
+    assert ours.get_attr("render_mode", [1]) == [None]
+    ours.set_attr("distance_threshold", 0.2)
+    assert ours.get_attr("distance_threshold") == [0.2, 0.2]
+    with pytest.raises(ValueError, match="share distance_threshold"):
+        ours.set_attr("distance_threshold", 0.1, indices=[0])
+    ours.close()
 
 
 def test_the_vec_env_face_equals_a_dummy_vec_env() -> None:

@@ -183,7 +183,8 @@ def test_curve_tells_steps_updates_and_losses(trained_sac_her: Trained) -> None:
 def test_what_monitor_keywords_name_is_logged(workdir: Path) -> None:
     flags = ["--algo", "sac", "--env", "Reacher-v5", *TINY_OFF_POLICY, "--total-steps", "450"]
     flags += ["--monitor-keywords", "is_success,reward_dist"]
-    succeed("train.py", *flags)
+    outcome = succeed("train.py", *flags)
+    assert outcome.out.count("engine sb3: fast serves the Fetch tasks") == 1
     events = EventAccumulator("runs/sac/Reacher-v5/seed0")
     events.Reload()
     logged = [event.value for event in events.Scalars("rollout/reward_dist")]
@@ -200,6 +201,7 @@ def test_run_that_ends_with_an_episode_has_one_row_per_step_count(workdir: Path)
 def test_gradient_steps_move_the_weights(workdir: Path, trained_sac_her: Trained) -> None:
     outcome = succeed("train.py", *TINY_SAC_HER, "--learning-starts", "150")
     assert "WARN: 150 steps end before learning starts" in outcome.out
+    assert "engine sb3" not in outcome.out
     document = read_strict_json(Path("checkpoints", f"{SAC_HER_NAME}.meta.json"))
     assert document["gradient_steps"] == 0
     assert document["update_to_data"] == 0

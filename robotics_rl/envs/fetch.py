@@ -19,6 +19,7 @@ from robotics_rl.envs.snapshot import restore_simulation, simulation_state
 
 Floats = NDArray[np.float64]
 Observation = dict[str, Floats]  # observation, achieved_goal, desired_goal; first axis n_envs
+ADDED_ROTATION = np.array([1.0, 0.0, 1.0, 0.0])  # quaternion that every Fetch action adds
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class _Simulation:
         finger = 0.0 if self._block_gripper else float(action[3])
         data.ctrl[:] = np.where(self._relative, data.qpos[self._actuated_qpos] + finger, finger)
         data.mocap_pos[0] = data.xpos[self._mocap_body] + position
-        data.mocap_quat[0] = data.xquat[self._mocap_body] + _ROTATION
+        data.mocap_quat[0] = data.xquat[self._mocap_body] + ADDED_ROTATION
         mujoco.mj_step(self._model, data, self._n_substeps)
         if self._block_gripper:
             data.qpos[self._finger_qpos] = 0.0
@@ -220,9 +221,6 @@ class _Simulation:
             mujoco.mj_jacSite(model, data, self._jacobian, self._jacobian_rot, self._object)
             readings.object_vel[index] = self._jacobian @ data.qvel
             readings.object_rotvel[index] = self._jacobian_rot @ data.qvel
-
-
-_ROTATION = np.array([1.0, 0.0, 1.0, 0.0])  # the quaternion that the environment adds
 
 
 def _find(model: Any, kind: Any, name: str) -> int:

@@ -51,10 +51,21 @@ class FetchVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         seed: int | list[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin an episode everywhere; one ``seed`` counts up over the environments."""
-        if isinstance(seed, int):
+        """Begin an episode everywhere; one ``seed`` counts up over the environments.
+
+        Raises:
+            ValueError: not one seed per environment, or an option: episodes end by themselves,
+                so there is nothing to reset in part.
+        """
+        if options:
+            raise ValueError(f"Fetch tasks have no options to reset with, such as {list(options)}")
+        if seed is None:
+            seed = [None] * self.num_envs
+        elif isinstance(seed, int):
             seed = [seed + index for index in range(self.num_envs)]
-        return self._batch.reset_all(seed or [None] * self.num_envs), {}
+        if len(seed) != self.num_envs:
+            raise ValueError(f"{len(seed)} seeds for {self.num_envs} environments; give one each")
+        return self._batch.reset_all(seed), {}
 
     def step(
         self, actions: NDArray[Any]

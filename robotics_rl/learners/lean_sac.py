@@ -54,6 +54,7 @@ class LeanSAC(Overlapped, SAC):
         """One step of the critics and the targets, and of the policy and α when it is due."""
         alpha = entropy_coefficient(self)
         if (self._n_updates + 1) % self._policy_delay == 0:
+            # First, as Stable-Baselines3 does: noise is drawn in the same order.
             actions, log_prob = self._gaussian.sample(batch.inputs)
             self._update_alpha(log_prob.detach())
             self._update_critics(batch, alpha)

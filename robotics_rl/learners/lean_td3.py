@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from robotics_rl.learners.networks import (
     FlatParameters,
+    Network,
     forward,
     linear_layers,
     lowest,
@@ -41,7 +42,7 @@ class LeanTD3(Overlapped, TD3):
         """The policy's actions with Gaussian noise, within bounds."""
         assert self.action_noise is not None
         noise = torch.as_tensor(self.action_noise(), dtype=torch.float32, device=self.device)
-        return (torch.tanh(forward(self._actor, inputs).float()) + noise).clamp(-1, 1)
+        return (_act(self._actor, inputs) + noise).clamp(-1, 1)
 
     def update(self, batch: Transitions) -> None:
         """One step of the critics, and every ``policy_delay`` steps of everything else."""
@@ -55,7 +56,7 @@ class LeanTD3(Overlapped, TD3):
         with torch.no_grad():
             limit = self.target_noise_clip
             noise = torch.empty_like(batch.actions).normal_(0, self.target_policy_noise)
-            next_actions = torch.tanh(forward(self._actor_target, batch.next_inputs).float())
+            next_actions = _act(self._actor_target, batch.next_inputs)
             next_actions = (next_actions + noise.clamp(-limit, limit)).clamp(-1, 1)
             next_values = lowest(
                 self._critic_targets, torch.cat([batch.next_inputs, next_actions], 1)
@@ -69,7 +70,7 @@ class LeanTD3(Overlapped, TD3):
         self.note("critic_loss", loss)
 
     def _update_actor(self, batch: Transitions) -> None:
-        actions = torch.tanh(forward(self._actor, batch.inputs).float())
+        actions = _act(self._actor, batch.inputs)
         loss = -lowest([self._fixed_first_critic], torch.cat([batch.inputs, actions], 1)).mean()
         self._flat_actor.descend(loss, self.actor.optimizer)
         self.note("actor_loss", loss)
@@ -77,3 +78,8 @@ class LeanTD3(Overlapped, TD3):
 
 class LeanDDPG(LeanTD3, DDPG):
     """``stable_baselines3.DDPG`` the same way."""
+
+
+def _act(actor: Network, inputs: Tensor) -> Tensor:
+    """The policy's actions (n, action) in (-1, 1)."""
+    return torch.tanh(forward(actor, inputs).float())

@@ -5,7 +5,7 @@ object has to be pushed, nearly all goals of early episodes are of this kind, as
 moved. ``trivial_goal_keep`` is the share of them that is kept; 1 is the textbook's method.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,16 +94,13 @@ class HindsightReplay:
         if n_relabelled < batch_size:
             slots, steps = self._draw_steps(batch_size - n_relabelled)
             draws.append(Draw(slots, steps, self.store.desired_goals[slots]))
-        slots, steps, goals = (
-            np.concatenate([getattr(draw, name) for draw in draws])
-            for name in ("slots", "steps", "goals")
-        )
-        achieved_next = self.store.achieved_goals[slots, steps + 1]
+        drawn = _join(draws)
+        achieved_next = self.store.achieved_goals[drawn.slots, drawn.steps + 1]
         return Batch(
-            inputs=self.inputs(Draw(slots, steps, goals)),
-            actions=self.store.actions[slots, steps],
-            rewards=np.asarray(self._reward(achieved_next, goals, {}), dtype=np.float32),
-            next_inputs=self.inputs(Draw(slots, steps + 1, goals)),
+            inputs=self.inputs(drawn),
+            actions=self.store.actions[drawn.slots, drawn.steps],
+            rewards=np.asarray(self._reward(achieved_next, drawn.goals, {}), dtype=np.float32),
+            next_inputs=self.inputs(Draw(drawn.slots, drawn.steps + 1, drawn.goals)),
         )
 
     def peek(self, batch_size: int) -> Batch:
@@ -135,12 +132,7 @@ class HindsightReplay:
                 break
         else:
             kept.append(self.relabel(*self._draw_steps(missing)))
-        return Draw(
-            *(
-                np.concatenate([getattr(draw, name) for draw in kept])
-                for name in ("slots", "steps", "goals")
-            )
-        )
+        return _join(kept)
 
     def relabel(self, slots: Indices, steps: Indices) -> Draw:
         """The same steps with goals that their episodes achieved."""
@@ -151,7 +143,7 @@ class HindsightReplay:
                 outcomes = self._rng.integers(steps, horizon)
             case "final":
                 outcomes = np.full_like(steps, horizon - 1)
-            case _:
+            case "episode":
                 outcomes = self._rng.integers(0, horizon, size=len(steps))
         return Draw(slots, steps, self.store.achieved_goals[slots, outcomes + 1])
 
@@ -212,6 +204,11 @@ class HindsightReplay:
             places, running_steps = np.divmod(numbers[ongoing] - n_finished, store.step)
             slots[ongoing], steps[ongoing] = store.running[places], running_steps
         return slots, steps
+
+
+def _join(draws: Sequence[Draw]) -> Draw:
+    names = ("slots", "steps", "goals")
+    return Draw(*(np.concatenate([getattr(draw, name) for draw in draws]) for name in names))
 
 
 def _some(draw: Draw, places: Indices) -> Draw:

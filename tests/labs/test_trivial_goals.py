@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from mutation import LABS, Fault, Outcome, loaded_lab, run_lab, run_module
 
+from robotics_rl.recipes import RECIPES
+from robotics_rl.replay.hindsight import MOVED_DISTANCE
+
 LAB = LABS / "trivial_goals.py"
 REGIONS = ["early_episodes", "future_goals", "is_trivial", "keep_few_trivial", "share_after"]
 
@@ -286,3 +289,8 @@ def test_bridge_notices(fault: Fault, played: tuple[np.ndarray, np.ndarray]) -> 
     assert outcome.exit_code == 1
     assert len(outcome.failed_claims) == 1
     assert last_line(outcome) == "[FAILED] 1 of 1 checks"
+
+
+def test_it_counts_by_the_measures_of_training(lab: ModuleType) -> None:
+    assert lab.KEEPS[-1] == RECIPES["fast"]["trivial_goal_keep"]
+    assert lab.MOVED == MOVED_DISTANCE

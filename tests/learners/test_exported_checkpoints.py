@@ -137,7 +137,7 @@ def test_metadata_records_the_book_recipe(algo: str, published: Published) -> No
     assert document["gradient_steps"] == 25
     hyperparameters = document["hyperparameters"]
     used = {
-        "learning_rate": 1e-3, "gamma": 0.99, "tau": 0.005, "action_noise": 0.1,
+        "learning_rate": 1e-3, "gamma": 0.95, "tau": 0.005, "action_noise": 0.1,
         "trivial_goal_keep": 1.0, "normalize_observations": False, "random_action_prob": 0.0,
         "net_arch": [16], "n_envs": 2, "policy_delay": 2 if algo == "td3" else 1,
     }  # fmt: skip

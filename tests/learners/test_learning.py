@@ -11,6 +11,7 @@ from building import PAIRS, VARIANTS, build_lean, build_pair, random_batches, ti
 from support import read_strict_json, succeed
 from torch import Tensor
 
+from robotics_rl import training
 from robotics_rl.config import resolve
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.training import train
@@ -35,12 +36,16 @@ def test_bf16_updates_are_nearly_those_of_fp32(variant: str, push: FetchVecEnv) 
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3", "ddpg"])
-def test_bf16_trains_and_says_so(algo: str, workdir: Path) -> None:
+def test_bf16_trains_and_says_so(
+    algo: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     losses: list[Tensor] = []
     kind = PAIRS[algo][1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, "note", lambda self, name, value: losses.append(value.detach()))
+        patch.setattr(training, "multiplies_bf16", lambda device: algo == "td3")
         train(tiny(algo, bf16=True, total_steps=140))
+    assert ("has no units for bf16" in capsys.readouterr().out) == (algo != "td3")
     assert len(losses) >= 20
     assert torch.stack([loss.reshape(()) for loss in losses]).isfinite().all()
     document = read_strict_json(Path(f"checkpoints/{algo}_her_FetchPush-v4_seed0.meta.json"))
