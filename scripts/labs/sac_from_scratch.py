@@ -235,13 +235,12 @@ def learn(seed: int, settings: Settings) -> dict[str, Any]:
         if over:
             q1, q2 = ([i[q] for i in infos] or [0.0] for q in ("q1_mean", "q2_mean"))
             row = {"steps": step, "return": fmean(returns[-RECENT:])}
-            row |= {"alpha": log_alpha.exp().item(), "q1_mean": fmean(q1)}
-            row["gap"] = fmean(map(lambda a, b: abs(a - b), q1, q2))
+            gap = fmean(map(lambda a, b: abs(a - b), q1, q2))
+            row |= {"alpha": log_alpha.exp().item(), "q1_mean": fmean(q1), "gap": gap}
             curve.append(row)
             if step % 1000 == 0:
                 print(*(f"{name} {value:8.5g}" for name, value in row.items()), flush=True)
-            (obs, _), infos = env.reset(), []
-            returns.append(0.0)
+            (obs, _), infos, returns = env.reset(), [], [*returns, 0.0]
     solved = next((row["steps"] for row in curve if row["return"] > SOLVED), None)
     found = {"seed": seed, "steps_to_solved": solved, "final_return": row["return"]}
     found |= {"final_alpha": row["alpha"], "seconds": round(time.perf_counter() - start, 1)}
