@@ -156,6 +156,7 @@ def load_policy(
     try:
         policy = _build_policy(metadata, observation_space, action_space).to(device)
         policy.load_state_dict(weights)
+    # Stable-Baselines3 has an error of its own for each kind of space that does not fit.
     except (RuntimeError, TypeError, AttributeError, AssertionError, NotImplementedError):
         raise UsageError(
             f"{checkpoint} was trained for other spaces than those of this environment "

@@ -5,6 +5,7 @@ came before. So the policy that acts is one vector step older than in Stable-Bas
 are apart the two share neither random stream nor buffer: the outcome does not depend on timing.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -77,17 +78,17 @@ class Overlapped(OffPolicyAlgorithm):
         self._losses: dict[str, list[Tensor]] = {}
         self.prepare()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Lay out the parameters of the networks that were just set up."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explore(self, inputs: Tensor) -> Tensor:
         """Actions (n_envs, action) to collect with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, batch: Transitions) -> None:
         """Take one gradient step of everything."""
-        raise NotImplementedError
 
     def transitions(self, batch: Batch) -> Transitions:
         """A batch as networks see it."""

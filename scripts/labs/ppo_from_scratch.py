@@ -228,12 +228,11 @@ def learn(env_id: str, seed: int, total_steps: int, settings: Settings) -> dict[
             for rows in torch.randperm(settings.n_steps).split(settings.batch_size):
                 part = Batch(*(column[rows] for column in batch))
                 infos.append(ppo_update(model, optimizer, part, *coefs))
-        value_loss, kl = (np.mean([i[key] for i in infos]) for key in ("value_loss", "approx_kl"))
+        loss, kl = (np.mean([i[key] for i in infos]) for key in ("value_loss", "approx_kl"))
         recent = (recent + finished)[-20:]
         mean = float(np.mean(recent or [np.nan]))
         found["curve"].append(round(mean, 2) if recent else None)
-        row = f"{len(found['curve']):9} {steps:8} {mean:8.1f} {value_loss:11.3g} {kl:7.4f}"
-        print(row, flush=True)
+        print(f"{len(found['curve']):9} {steps:8} {mean:8.1f} {loss:11.3g} {kl:7.4f}", flush=True)
         if steps >= total_steps or (len(recent) == 20 and mean >= target):
             env.unfinished, env.successes, finished = None, [], []  # of this very policy alone
             while len(finished) < 20:
@@ -297,10 +296,9 @@ def check_gae(settings: Settings) -> Rows:
     dones[-1] = 1.0  # if lambda is 1, V is needed only where an episode or the rollout stops
     monte_carlo = (counts * 0.99**ahead) @ (rewards + 0.99 * after * dones) - values
     for lam, expected in ((0.0, deltas), (settings.gae_lambda, sums), (1.0, monte_carlo)):
-        batch = transitions_to_batch(transitions + more, next_value, 0.99, lam)
-        print(f"lambda {lam:g}: the advantages' standard deviation is {batch.advantages.std():.3f}")
-        yield f"advantages, lambda {lam:g}", batch.advantages, expected, 1e-4
-        yield f"returns, lambda {lam:g}", batch.returns, expected + values, 1e-4
+        *_, found, returns = transitions_to_batch(transitions + more, next_value, 0.99, lam)
+        yield f"advantages (spread {found.std():.3f}), lambda {lam:g}", found, expected, 1e-4
+        yield f"returns, lambda {lam:g}", returns, expected + values, 1e-4
 
 
 def check_ppo_loss(settings: Settings) -> Rows:
@@ -361,9 +359,9 @@ def compare_sb3(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[
 
     print("PPO From Scratch -- SB3 Comparison")
     n, gamma, lam, clip = settings.n_steps, settings.gamma, settings.gae_lambda, settings.clip_range
-    env = make_env("FetchReachDense-v4")  # only asked for its spaces
     # Its value loss lacks the 1/2, so its coefficient is half of ours.
     coefs: dict[str, Any] = {"ent_coef": 0.01, "vf_coef": settings.value_coef / 2, "device": "cpu"}
+    env = make_env("FetchReachDense-v4")  # only asked for its spaces
     twin: Any = PPO("MlpPolicy", env, *settings._replace(batch_size=n)[:7], **coefs)
     twin.set_logger(Logger(None, []))
     ours, buffer, log = copy.deepcopy(twin.policy), twin.rollout_buffer, twin.logger.name_to_value
@@ -411,8 +409,7 @@ def demo(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, Ro
     axes.plot(steps, np.array(found["curve"], float), color="0")
     axes.axhline(target, color="0", ls="--")
     figure.savefig(out, format="png", dpi=200)
-    print(f"wrote {out}")
-    print(f"success in 20 fresh episodes: {found.get('final_success', 'not told by this task')}")
+    print(f"wrote {out}\nsuccess in 20 fresh episodes: {found.get('final_success', 'not told')}")
     name, mean = f"mean return of 20 fresh episodes ({target:g} or more)", found["final_mean"]
     yield f"{args.env}, seed {args.seed}", [(name, mean, max(mean, target), 0)]
 
@@ -436,8 +433,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     given = {name: value for name, value in vars(args).items() if name in Settings._fields}
     settings = (TASKS[args.env][1] if args.run is demo else Settings())._replace(**given)
-    counts = (args.steps, settings.n_steps, settings.batch_size, settings.n_epochs)
-    if min(args.seed, *settings) < 0 or min(counts) < 1:
+    if min(args.seed, *settings) < 0 or min(args.steps, *settings[1:4]) < 1:
         parser.error("seed and settings must not be negative, counts of steps and rows not 0")
     torch.manual_seed(args.seed)
     try:

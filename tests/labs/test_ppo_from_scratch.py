@@ -223,9 +223,9 @@ def test_regions_hold_what_the_tutorial_shows() -> None:
         assert found == names
 
 
-def test_it_has_about_450_lines_and_each_function_40() -> None:
+def test_it_has_at_most_450_lines_and_each_function_40() -> None:
     source = LAB.read_text(encoding="utf-8")
-    assert len(source.splitlines()) <= 455
+    assert len(source.splitlines()) <= 450
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno < 40, node.name
@@ -367,9 +367,9 @@ def test_exercise_2_lambda_widens_the_advantages(lab: ModuleType) -> None:
     for gae_lambda in ("0", "0.5", "1"):
         outcome = run_module(lab, "--verify", "--gae-lambda", gae_lambda)
         assert outcome.exit_code == 0
-        found = re.findall(rf"lambda {gae_lambda}: .* is ([\d.]+)", outcome.output)
+        found = re.findall(rf"spread ([\d.]+)\), lambda {gae_lambda}:", outcome.output)
         spread.append(float(found[0]))
-    assert spread == sorted(spread)
+    assert spread[0] < spread[1] < spread[2]
 
 
 def test_exercise_3_the_clip_range_reaches_the_update(
