@@ -15,20 +15,19 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from robotics_rl import artifacts, cli, config, envs, options
 from robotics_rl.config import TrainSettings
-from robotics_rl.devices import device_name, resolve_device, usable_cores
+from robotics_rl.devices import device_name, resolve_device
 from robotics_rl.episodes import side_by_side
 from robotics_rl.errors import UsageError
 from robotics_rl.learners import ENGINES, gradient_steps
 from robotics_rl.progress import Progress
-from robotics_rl.provenance import git_state, machine, utc_now
+from robotics_rl.provenance import git_state, machine, usable_cores, utc_now
 from robotics_rl.replay.hindsight import HindsightReplay
-from robotics_rl.schemas import Examination, SolvingRun, SolvingRuns
+from robotics_rl.schemas import CONFIRMED, Examination, SolvingRun, SolvingRuns
 from robotics_rl.statistics import wilson_interval
 from robotics_rl.training import build
 from robotics_rl.versions import gather_versions
 
 EXAMINED = range(100)  # reset seeds; training never sees them
-CONFIRMED = range(1_000, 1_100)
 
 
 @dataclass(frozen=True)

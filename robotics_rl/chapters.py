@@ -1,5 +1,6 @@
 """What the chapter scripts share: the experiment card, its criteria, and comparing seeds."""
 
+import argparse
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,9 +186,7 @@ def parser(
     for one in (whole, train):
         cli.add_options(one, *config.parts_of(card.algo), config.Run, defaults=card.training)
     evaluate = add("eval", "evaluate a checkpoint", f"--ckpt {checkpoint}")
-    add_evaluation_options(evaluate)
-    cli.add_options(evaluate, EvalSettings, only=("ckpt",))
-    cli.add_options(evaluate, config.Run, only=("seed", "checkpoints_dir", *SHARED))
+    add_checkpoint_options(evaluate)
     add_evaluation_options(whole)
     compare = add("compare", "mean and intervals over training seeds", "--seeds 0,1,2")
     compare.add_argument("--seeds", default="0,1,2", help="training seeds (default: 0,1,2)")
@@ -202,6 +201,15 @@ def add_evaluation_options(parser: cli.Parser) -> None:
     """The flags of evaluation, by the names that they have beside those of training."""
     flags = {field: flag for field, flag in _EVALUATION_FLAGS.items() if field != "ckpt"}
     cli.add_options(parser, EvalSettings, renamed=flags)
+
+
+def add_checkpoint_options(parser: cli.Parser) -> None:
+    """The flags of `eval`: a checkpoint, or the run that it is of, and how to evaluate it."""
+    add_evaluation_options(parser)
+    cli.add_options(parser, EvalSettings, only=("ckpt",))
+    cli.add_options(parser, config.Run, only=("seed", "checkpoints_dir", *SHARED))
+    same = "the same as --eval-device"
+    parser.add_argument("--device", dest="eval_device", default=argparse.SUPPRESS, help=same)
 
 
 def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
@@ -261,9 +269,11 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
     by_seed = {one.run.seed: card.evaluation_path(one, results_dir) for one in settings}
     missing = [seed for seed, path in by_seed.items() if not path.exists()]
     if missing:
+        place = {name: given[name] for name in ("run_tag", "results_dir") if name in given}
+        flags = " ".join(options.as_flags({"seed": missing[0], **place}))
         raise UsageError(
             f"no result for training seed {', '.join(map(str, missing))} in {results_dir}; "
-            f"make it with: bash docker/dev.sh python {card.script} all --seed {missing[0]}"
+            f"make it with: bash docker/dev.sh python {card.script} all {flags}"
         )
     compare_groups({settings[0].run_name: by_seed}, card.env_id, card.chapter, given)
     return 0

@@ -37,7 +37,8 @@ def compare(
         env_id: what they were evaluated on.
 
     Raises:
-        UsageError: an evaluation is missing, or they do not share one list of episodes.
+        UsageError: an evaluation is missing, they were not played alike (the same episodes, with
+            or without noise), or seeds of a group were not trained alike.
     """
     paths = {
         (name, seed): path for name, by_seed in groups.items() for seed, path in by_seed.items()
@@ -60,6 +61,8 @@ def compare(
     for path, document in by_path.items():
         if document["seeds"] != episodes:
             raise UsageError(f"{path} is of other episodes than the rest; use the same for all")
+    if len({document["deterministic"] for document in documents.values()}) > 1:
+        raise UsageError("some were evaluated with noise and some without; evaluate them alike")
     defined = [
         metric
         for metric in METRICS
@@ -93,13 +96,10 @@ def _require_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> 
     """Seeds of one group differ in nothing but the seed.
 
     Raises:
-        UsageError: they differ in a setting or in the number of steps.
+        UsageError: they differ in a setting, the engine, the recipe or the number of steps.
     """
-    settings = [
-        metadata and (metadata.total_steps, metadata.hyperparameters)
-        for metadata in map(_metadata, (one, other))
-    ]
-    if None not in settings and settings[0] != settings[1]:
+    trainings = _training(one), _training(other)
+    if None not in trainings and trainings[0] != trainings[1]:
         raise UsageError(
             f"{one['checkpoint']} and {other['checkpoint']} were trained with other settings or "
             "for other numbers of steps; train them alike to compare them"

@@ -1,6 +1,5 @@
 """Which device computes."""
 
-import os
 import platform
 from pathlib import Path
 
@@ -46,10 +45,3 @@ def multiplies_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities()
     return any(able.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

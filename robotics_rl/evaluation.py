@@ -6,11 +6,12 @@ from pathlib import Path
 
 from robotics_rl import artifacts, checkpoints, config, envs
 from robotics_rl.config import EvalSettings
-from robotics_rl.devices import resolve_device, usable_cores
+from robotics_rl.devices import resolve_device
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.episodes import BASELINES, Actor, one_by_one, side_by_side
 from robotics_rl.errors import UsageError
 from robotics_rl.playing import Subject, play
+from robotics_rl.provenance import usable_cores
 from robotics_rl.schemas import Evaluation, Metadata
 from robotics_rl.video import Recorder, write_mp4
 

@@ -13,9 +13,9 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robotics_rl.devices import usable_cores
 from robotics_rl.errors import Interrupted
 from robotics_rl.progress import SECONDS_BETWEEN_LINES
+from robotics_rl.provenance import usable_cores
 from robotics_rl.signals import stop_requests
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

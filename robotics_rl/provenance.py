@@ -29,8 +29,15 @@ def command_line() -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """Operating system and number of processor cores."""
-    return {"platform": platform.platform(), "cpu_cores": os.cpu_count()}
+    """Operating system and number of processor cores that were there to use."""
+    return {"platform": platform.platform(), "cpu_cores": usable_cores()}
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 # What commands make: when it differs from the commit, the code that runs does not.

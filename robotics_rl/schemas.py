@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+CONFIRMED = range(1_000, 1_100)  # reset seeds on which a benchmark plays a last policy
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
@@ -312,7 +314,7 @@ class SolvingRun:
     solved_env_steps: int | None  # at the first of the two; None if given up
     solved_seconds: float | None
     examinations: list[Examination]
-    confirmed_success_rate: float  # of the last policy, on other episodes
+    confirmed_success_rate: float  # of the last policy, on the episodes CONFIRMED
     confirmed_success_rate_ci95: tuple[float, float]
     created_at: str
     git: dict[str, Any]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from robotics_rl.artifacts import BENCHMARKS, read_json
+from robotics_rl.schemas import CONFIRMED
 from robotics_rl.statistics import wilson_interval
 
 RACES = ("environments", "learner", "training")
 TRIALS = ("time_to_success", "ablation")
-CONFIRMED = 100  # episodes that a trial's last policy is confirmed on
 Rows = list[list[str]]
 
 
@@ -178,9 +178,9 @@ def _trial(runs: Sequence[Mapping[str, Any]], *, timed: bool) -> Rows:
                 env_id,
                 name,
                 f"{len(solved)} of {len(seeds)} seeds to {seeds[0]['target']:.0%}",
-                _spread([run["solved_env_steps"] for run in solved], ",.0f") or _given_up(seeds),
-                _spread([run["solved_seconds"] for run in solved], ".1f"),
-                _spread(rates, ".2f"),
+                spread([run["solved_env_steps"] for run in solved], ",.0f") or _given_up(seeds),
+                spread([run["solved_seconds"] for run in solved], ".1f"),
+                spread(rates, ".2f"),
                 _interval(rates),
             ]
         )
@@ -194,17 +194,17 @@ def _place(run: Mapping[str, Any]) -> tuple[str, str, int]:
 
 def _given_up(seeds: Sequence[Mapping[str, Any]]) -> str:
     ends = [run["examinations"][-1] for run in seeds]
-    success = _spread([end["success_rate"] for end in ends], ".2f")
+    success = spread([end["success_rate"] for end in ends], ".2f")
     return f"given up at {ends[0]['env_steps']:,} with success {success}"
 
 
 def _interval(rates: Sequence[float]) -> str:
     """Wilson's, of the success on the confirming episodes of all seeds."""
-    low, high = wilson_interval(round(CONFIRMED * sum(rates)), CONFIRMED * len(rates))
+    low, high = wilson_interval(round(len(CONFIRMED) * sum(rates)), len(CONFIRMED) * len(rates))
     return f"{low:.2f} to {high:.2f}"
 
 
-def _spread(values: Sequence[float], form: str) -> str:
+def spread(values: Sequence[float], form: str) -> str:
     """Median and range; nothing where there are no values."""
     if not values:
         return ""

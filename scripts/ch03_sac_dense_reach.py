@@ -11,7 +11,7 @@ from typing import Any
 
 import ch02_ppo_dense_reach
 
-from robotics_rl import artifacts, chapters, cli, rendering, reporting
+from robotics_rl import artifacts, chapters, cli, options, rendering, reporting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.chapters import Card, Criterion
 from robotics_rl.config import EvalSettings, Run
@@ -34,6 +34,11 @@ CARD = Card(
 )
 SECONDS = 5.0  # of training per measurement of throughput
 ROUNDS = 3
+THROUGHPUT_FLAGS = ("seed", "device", "engine", "run_tag")
+SHARED_WITH_PPO = (
+    *("seed", "run_tag", "checkpoints_dir", "results_dir"),
+    *("n_eval_episodes", "eval_seed", "eval_seeds", "eval_deterministic"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         return throughput(given)
     code = chapters.run(CARD, command, given)
     if command == "all":
-        print(_beside_ppo(given))
+        print(beside_ppo(given))
     return code
 
 
@@ -54,7 +59,7 @@ def _add_throughput(add: Callable[..., cli.Parser]) -> None:
     counts = "numbers of environments (default: 1,2,4,8,16)"
     parser.add_argument("--n-envs-list", default="1,2,4,8,16", help=counts)
     cli.add_options(parser, EvalSettings, only=("results_dir",))
-    cli.add_options(parser, Run, only=("engine", "run_tag"))
+    cli.add_options(parser, Run, only=THROUGHPUT_FLAGS)
 
 
 def throughput(given: Mapping[str, Any]) -> int:
@@ -63,43 +68,54 @@ def throughput(given: Mapping[str, Any]) -> int:
         counts = [int(part) for part in given["n_envs_list"].split(",")]
     except ValueError:
         raise UsageError("cannot read --n-envs-list; write it as 1,2,4,8,16") from None
-    asked = {name: given[name] for name in ("engine", "run_tag") if name in given}
+    asked = {name: given[name] for name in THROUGHPUT_FLAGS if name in given}
     settings = [CARD.settings({**asked, "n_envs": n, "learning_starts": 500}) for n in counts]
     name = f"{CARD.chapter}_throughput.json"
     path = Path(given.get("results_dir", EvalSettings.results_dir), asked.get("run_tag", ""), name)
     rendering.render_nothing()
     from robotics_rl.benchmarking import benchmark, measure_in_turn
+    from robotics_rl.devices import resolve_device
     from robotics_rl.throughput import steps_per_second
     from robotics_rl.training import build
 
-    models = {str(one.run.n_envs): build(one, "cpu") for one in settings}
+    device = resolve_device(settings[0].run.device)
+    models = {str(one.run.n_envs): build(one, device) for one in settings}
     for model in models.values():
         model.learn(600)  # past the start of learning
     contestants = {name: partial(steps_per_second, model) for name, model in models.items()}
     rows = measure_in_turn(contestants, ROUNDS, SECONDS)
     title = f"SAC on {CARD.env_id} by number of environments, engine {settings[0].run.engine}"
     ratios = {f"{name} / {counts[0]}": (name, str(counts[0])) for name in rows}
-    result = benchmark(title, "environment steps per second", rows, ratios)
+    result = benchmark(title, "environment steps per second", rows, ratios, device)
     artifacts.write_json(path, result)
     print(reporting.benchmark_table(result))
     print(f"OK: wrote {path}")
     return 0
 
 
-def _beside_ppo(given: Mapping[str, Any]) -> str:
+def beside_ppo(given: Mapping[str, Any]) -> str:
     """SAC and PPO on the same episodes: what they reach and what it costs."""
+    asked = {name: given[name] for name in SHARED_WITH_PPO if name in given}
+    flags = " ".join(options.as_flags({"seed": Run.seed, **asked}))
+    command = f"bash docker/dev.sh python {ch02_ppo_dense_reach.CARD.script}"
+    sac, ppo = _result(CARD, given), _result(ch02_ppo_dense_reach.CARD, asked)
+    if sac is None or ppo is None:
+        return f"no result of PPO to compare with; make it with: {command} all {flags}"
+    if any(sac[1][name] != ppo[1][name] for name in ("seeds", "deterministic")):
+        return f"PPO played other episodes; to compare, play these: {command} eval {flags}"
+    return reporting.algorithms_table({"PPO": ppo, "SAC": sac})
+
+
+def _result(card: Card, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Metadata and evaluation of a training; None where they are missing."""
+    names = ("seed", "run_tag", "checkpoints_dir", "out")
+    settings = card.settings({name: given[name] for name in names if name in given})
     results_dir = given.get("results_dir", EvalSettings.results_dir)
-    found = {}
-    for name, card in {"PPO": ch02_ppo_dense_reach.CARD, "SAC": CARD}.items():
-        place = {key: given[key] for key in ("seed", "run_tag", "checkpoints_dir") if key in given}
-        settings = card.settings(place)
-        metadata = RunPaths.of(settings).metadata
-        evaluation = card.evaluation_path(settings, results_dir)
-        if not (metadata.exists() and evaluation.exists()):
-            command = f"bash docker/dev.sh python {card.script} all --seed {settings.run.seed}"
-            return f"no result of {name} with this seed to compare with; make it with: {command}"
-        found[name] = (artifacts.read_json(metadata), artifacts.read_json(evaluation))
-    return reporting.algorithms_table(found)
+    metadata = RunPaths.of(settings).metadata
+    evaluation = card.evaluation_path(settings, results_dir)
+    if not (metadata.exists() and evaluation.exists()):
+        return None
+    return artifacts.read_json(metadata), artifacts.read_json(evaluation)
 
 
 if __name__ == "__main__":

@@ -295,9 +295,7 @@ def _parser() -> cli.Parser:
                      "env", "her", "print_defaults", "mujoco_gl"))  # fmt: skip
     checkpoint = RunPaths.of(CARD.settings({})).checkpoint
     judge = add("eval", "evaluate a checkpoint", f"--ckpt {checkpoint}", "env", "her", "mujoco_gl")
-    chapters.add_evaluation_options(judge)
-    cli.add_options(judge, EvalSettings, only=("ckpt",))
-    cli.add_options(judge, Run, only=("seed", "checkpoints_dir", *chapters.SHARED))
+    chapters.add_checkpoint_options(judge)
     several, over_seeds = ("train_seeds", "parallel", "mujoco_gl"), "--seeds 0,1,2"
     for parser in (
         add("env-all", "train, evaluate, compare", f"--env {REACH} {over_seeds}", "env", *several),

@@ -17,6 +17,7 @@ import ch01_env_anatomy
 import ch02_ppo_dense_reach
 import ch03_sac_dense_reach
 import lab_seeds
+from benchmark_tables import spread
 
 from robotics_rl import chapters, cli, schemas
 from robotics_rl.artifacts import RunPaths, atomic_write, read_json
@@ -217,14 +218,20 @@ def _floors() -> str:
 
 
 def _labs() -> str:
-    rows = [["what was learned", "seeds that learned", "each was to reach", "command"]]
+    rows = [["what was learned", "seeds", "each was to reach", "median (range)", "book", "command"]]
     for path in sorted(lab_seeds.FOLDER.glob("*.json")):
-        document = read_json(path)
+        document, demo = read_json(path), lab_seeds.DEMOS[path.stem]
+        found = {
+            words: spread([row[key] for row in document["rows"] if row[key] is not None], ",.4g")
+            for words, key in demo.figures.items()
+        }
         rows.append(
             [
                 f"[{document['title']}]({path.relative_to(EvalSettings.results_dir)})",
                 f"{document['n_learned']} of {len(document['rows'])}",
                 document["target"],
+                "; ".join(f"{words} {values}" for words, values in found.items()),
+                demo.book,
                 f"`{shlex.join(document['command'])}`",
             ]
         )

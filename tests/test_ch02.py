@@ -47,10 +47,10 @@ def test_the_card_prints_the_settings_that_the_code_uses(workdir):
 
 
 def test_compare_names_the_seeds_that_are_missing(workdir):
-    outcome = run_script(SCRIPT, "compare", "--seeds", "0,1")
+    outcome = run_script(SCRIPT, "compare", "--seeds", "0,1", "--run-tag", "t")
     assert outcome.code == 2
     assert "training seed 0, 1" in outcome.err
-    assert "all --seed 0" in outcome.err
+    assert "all --seed=0 --run-tag=t" in outcome.err
 
 
 def test_compare_puts_the_floors_beside_the_seeds(workdir):

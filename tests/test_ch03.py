@@ -15,8 +15,9 @@ def test_all_trains_evaluates_and_asks_for_ppo_to_compare_with(workdir):
     outcome = run_script(SCRIPT, "all", *QUICK, "--n-eval-episodes", "2")
     assert outcome.code == 1, "150 steps of training must not meet the criteria"
     assert "(must be >= 0.95)" in outcome.out
-    assert "no result of PPO with this seed to compare with" in outcome.out
-    assert f"python {PPO_SCRIPT} all --seed 0" in outcome.out
+    hint = f"python {PPO_SCRIPT} all --seed=0 --n-eval-episodes=2\n"
+    assert "no result of PPO to compare with" in outcome.out
+    assert hint in outcome.out
     metadata = read_strict_json(workdir / "checkpoints/sac_FetchReachDense-v4_seed0.meta.json")
     assert metadata["chapter"] == "ch03"
     assert metadata["engine"] == "fast"
@@ -38,11 +39,31 @@ def test_all_sets_sac_beside_ppo_on_the_same_episodes(workdir):
         assert rows["action_smoothness_mean"][column] == f"{mean['action_smoothness_mean']:.2f}"
 
 
+def test_all_compares_where_the_checkpoint_is_elsewhere_too(workdir):
+    """--out moves SAC's checkpoint, not PPO's, and a tag both."""
+    tag = ["--run-tag", "t", "--n-eval-episodes", "2"]
+    run_script(PPO_SCRIPT, "all", *QUICK_PPO, *tag)
+    outcome = run_script(SCRIPT, "all", *QUICK, *tag, "--out", "elsewhere/sac")
+    assert "side by side, over 2 episodes" in outcome.out
+    assert (workdir / "elsewhere/sac.zip").exists()
+
+
+def test_other_episodes_are_not_set_side_by_side(workdir):
+    run_script(PPO_SCRIPT, "all", *QUICK_PPO, "--n-eval-episodes", "2")
+    outcome = run_script(SCRIPT, "all", *QUICK, "--eval-seeds", "5,6")
+    assert "side by side" not in outcome.out
+    assert "PPO played other episodes; to compare, play these: bash docker/dev.sh" in outcome.out
+    assert f"python {PPO_SCRIPT} eval --seed=0 --eval-seeds=5,6\n" in outcome.out
+    run_script(PPO_SCRIPT, "eval", "--seed=0", "--eval-seeds=5,6")
+    assert "side by side" in ch03_sac_dense_reach.beside_ppo({"eval_seeds": "5,6"})
+
+
 def test_throughput_measures_every_number_of_environments(workdir, monkeypatch):
     module = ch03_sac_dense_reach
     monkeypatch.setattr(module, "SECONDS", 0.05)
     monkeypatch.setattr(module, "ROUNDS", 2)
-    assert module.throughput({"n_envs_list": "1,2"}) == 0
+    flags = ["--n-envs-list", "1,2", "--seed", "3", "--device", "cpu"]
+    assert module.main(["throughput", *flags]) == 0
     document = read_strict_json(workdir / "results/ch03_throughput.json")
     assert document["schema"] == "benchmark/1"
     assert {name: len(speeds) for name, speeds in document["rows"].items()} == {"1": 2, "2": 2}

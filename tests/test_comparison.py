@@ -8,7 +8,7 @@ from robotics_rl.errors import UsageError
 from robotics_rl.reporting import comparison_table
 
 
-def write(path, successes, seeds=None):
+def write(path, successes, seeds=None, deterministic=True):
     episodes = [
         {"success": bool(s), "return": -1.0 - s, "final_distance": 0.1, "action_smoothness": 2.0,
          "started_solved": index == 0}
@@ -22,7 +22,8 @@ def write(path, successes, seeds=None):
         "action_smoothness_mean": 2.0,
     }
     seeds = seeds or list(range(len(successes)))
-    artifacts.write_json(path, {"aggregate": aggregate, "per_episode": episodes, "seeds": seeds})
+    document = {"aggregate": aggregate, "per_episode": episodes, "seeds": seeds}
+    artifacts.write_json(path, {**document, "deterministic": deterministic})
     return path
 
 
@@ -66,4 +67,10 @@ def test_a_missing_evaluation_is_named(three_seeds, tmp_path):
 def test_evaluations_of_other_episodes_are_not_compared(three_seeds, tmp_path):
     three_seeds[3] = write(tmp_path / "3.json", [1, 1, 1, 1], seeds=[5, 6, 7, 8])
     with pytest.raises(UsageError, match=r"3\.json is of other episodes"):
+        compare({"ppo": three_seeds}, {}, "X-v0")
+
+
+def test_policies_with_noise_are_not_compared_with_policies_without(three_seeds, tmp_path):
+    three_seeds[3] = write(tmp_path / "3.json", [1, 1, 1, 1], deterministic=False)
+    with pytest.raises(UsageError, match="some were evaluated with noise"):
         compare({"ppo": three_seeds}, {}, "X-v0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,24 @@ def test_seeds_that_are_there_are_not_run_again_unless_asked(ran: list[int]) -> 
     lab_seeds.main(["ppo_cartpole", "--seeds", "4", "--fresh"])
     assert ran == [0, 4, 2, 4]
     assert [row["seed"] for row in read_strict_json(PATH)["rows"]] == [4]
+
+
+def test_a_row_keeps_the_commit_that_it_was_run_from(
+    ran: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = ["old", "new"]
+    for commit, seed in zip(commits, ("0", "2"), strict=True):
+        monkeypatch.setattr(lab_seeds, "git_state", lambda: {"commit": commit})  # noqa: B023
+        lab_seeds.main(["ppo_cartpole", "--seeds", seed])
+    document = read_strict_json(PATH)
+    assert [row["git"]["commit"] for row in document["rows"]] == commits
+    for row in document["rows"]:  # as documents were written before rows told
+        del row["git"], row["created_at"]
+    PATH.write_text(json.dumps(document), encoding="utf-8")
+    monkeypatch.setattr(lab_seeds, "git_state", lambda: {"commit": "newest"})
+    lab_seeds.main(["ppo_cartpole", "--seeds", "4"])
+    found = [row["git"]["commit"] for row in read_strict_json(PATH)["rows"]]
+    assert found == ["new", "new", "newest"]
 
 
 def test_a_run_that_breaks_off_keeps_the_seeds_before(

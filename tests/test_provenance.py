@@ -1,5 +1,6 @@
 """Where results come from is told truly."""
 
+import os
 import shutil
 import subprocess
 
@@ -45,3 +46,9 @@ def test_file_stamps_survive_nonsense():
     assert provenance.file_stamp("2026-01-02T03:04:05+00:00") == "20260102T030405Z"
     for nonsense in (None, "yesterday", 5):
         assert provenance.file_stamp(nonsense).endswith("Z")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen here")
+def test_only_cores_that_the_process_may_use_count(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1})
+    assert provenance.machine()["cpu_cores"] == 1

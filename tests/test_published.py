@@ -4,15 +4,18 @@ import dataclasses
 import runpy
 from pathlib import Path
 
+import lab_seeds
 import pytest
 
 from robotics_rl import artifacts, checkpoints, commands
 from robotics_rl.artifacts import RunPaths, read_json
 from robotics_rl.config import EvalSettings
+from robotics_rl.options import parse_seeds
 from robotics_rl.schemas import Evaluation, Metadata, TrivialGoals
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = sorted((ROOT / "results").rglob("*_eval.json"))
+LABS = sorted((ROOT / "results" / "labs").glob("*.json"))
 BENCHMARKS = sorted((ROOT / "results" / "benchmarks").glob("*.json"))
 
 
@@ -54,6 +57,29 @@ def test_a_published_checkpoint_has_metadata_and_a_curve(path):
 def test_benchmarks_were_run_from_commits(path):
     document = read_json(path)
     assert all(run["git"]["dirty"] is False for run in document.get("runs", [document]))
+
+
+@pytest.mark.parametrize("path", LABS, ids=lambda path: path.stem)
+def test_labs_learn_on_every_published_seed(path):
+    demo, document = lab_seeds.DEMOS[path.stem], read_json(path)
+    assert [row["seed"] for row in document["rows"]] == parse_seeds(demo.seeds)
+    assert document["n_learned"] == len(document["rows"])
+    assert all(demo.learned(row) for row in document["rows"])
+    assert all(row.get("git", document["git"])["dirty"] is False for row in document["rows"])
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "most"),
+    [
+        ("ppo_cartpole", "steps_to_target", 50_000),
+        ("ppo_cartpole", "seconds", 40),
+        ("sac_pendulum", "steps_to_solved", 15_000),
+        ("ddpg_her_point_reach", "seconds_with_her", 60),
+    ],
+)
+def test_labs_learn_in_the_steps_and_seconds_they_should(name, figure, most):
+    document = read_json(ROOT / "results" / "labs" / f"{name}.json")
+    assert max(row[figure] for row in document["rows"]) <= most
 
 
 @pytest.mark.parametrize("script", ["ch02_ppo_dense_reach"])

@@ -14,7 +14,6 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from robotics_rl import config, envs
 from robotics_rl.config import TrainSettings
-from robotics_rl.devices import usable_cores
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.learners import sb3
@@ -22,6 +21,7 @@ from robotics_rl.learners.diagnosis import Diagnosis
 from robotics_rl.learners.lean_sac import LeanSAC
 from robotics_rl.learners.lean_td3 import LeanDDPG, LeanTD3
 from robotics_rl.learners.overlapped import Overlapped
+from robotics_rl.provenance import usable_cores
 from robotics_rl.replay.episodes import EpisodeStore, Shape
 from robotics_rl.replay.hindsight import Hindsight, HindsightReplay
 

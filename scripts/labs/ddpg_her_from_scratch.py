@@ -1,7 +1,6 @@
 """DDPG + HER from scratch (book chapter 5): learn to reach goals from little but failures."""
 
 import argparse
-import contextlib
 import copy
 import time
 from collections import namedtuple
@@ -355,6 +354,7 @@ def check_training(args: argparse.Namespace) -> Rows:
 def demo(args: argparse.Namespace) -> Rows:
     """Hindsight: episodes that are enough with it are not without it."""
     from matplotlib.figure import Figure
+    from plotly.subplots import make_subplots
 
     args.out.parent.mkdir(parents=True, exist_ok=True)  # fails before the work is done
     lines = []  # of both drawings
@@ -375,13 +375,11 @@ def demo(args: argparse.Namespace) -> Rows:
     panels[0].legend()
     panels[4].set_xlabel("training episodes")
     figure.savefig(args.out, format="png", dpi=150)
-    with contextlib.suppress(ImportError):  # the page needs plotly
-        from plotly.subplots import make_subplots
-
-        page: Any = make_subplots(5, shared_xaxes=True, subplot_titles=[*run.curves])
-        for i, name, mode, color, x, y in lines:
-            page.add_scatter(x=x, y=y, name=f"{name}, {mode}", line_color=color, row=i + 1, col=1)
-        page.write_html(args.out.with_suffix(".html"), include_plotlyjs="cdn")
+    page: Any = make_subplots(5, shared_xaxes=True, subplot_titles=[*run.curves])
+    for i, name, mode, color, x, y in lines:
+        page.add_scatter(x=x, y=y, name=f"{name}, {mode}", line_color=color, row=i + 1, col=1)
+    page.write_html(args.out.with_suffix(".html"), include_plotlyjs="cdn")
+    print(f"wrote {args.out} and {args.out.with_suffix('.html')}")
 
 
 def compare_sb3(args: argparse.Namespace) -> Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import re
 import subprocess
@@ -423,22 +422,6 @@ def test_a_path_it_cannot_write_exits_2(
 
 
 # How it is written
-
-
-def test_it_imports_numpy_and_the_rest_only_where_needed() -> None:
-    tree = ast.parse(LAB.read_text(encoding="utf-8"))
-
-    def imported(nodes: Iterator[ast.AST]) -> set[str]:
-        names = set()
-        for node in nodes:
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names.add((node.module or "").partition(".")[0])
-        return names - sys.stdlib_module_names
-
-    assert imported(iter(tree.body)) == {"numpy"}
-    assert imported(ast.walk(tree)) == {"numpy", "gymnasium", "matplotlib", "stable_baselines3"}
 
 
 def test_each_region_holds_what_the_tutorial_shows() -> None:

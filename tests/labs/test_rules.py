@@ -1,0 +1,64 @@
+"""What holds for every lab: it can be read on paper, and stands alone."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from mutation import LABS
+
+EVERY_LAB = sorted(LABS.glob("*.py"))
+DRAWING, SB3 = {"matplotlib"}, {"stable_baselines3"}
+# lab → packages that it always imports, and those that only a function does that needs them
+IMPORTS: dict[str, tuple[set[str], set[str]]] = {
+    "ddpg_her_from_scratch": ({"gymnasium", "numpy", "torch"}, {"plotly"} | DRAWING | SB3),
+    "env_anatomy": ({"gymnasium", "gymnasium_robotics", "numpy"}, set()),
+    "her_relabeler": ({"numpy"}, {"gymnasium"} | DRAWING | SB3),
+    "ppo_from_scratch": ({"gymnasium", "numpy", "torch"}, DRAWING | SB3),
+    "sac_from_scratch": ({"gymnasium", "torch"}, DRAWING | SB3),
+    "trivial_goals": ({"gymnasium", "numpy"}, DRAWING | SB3),
+}
+
+every_lab = pytest.mark.parametrize("lab", EVERY_LAB, ids=lambda lab: lab.stem)
+
+
+def tree_of(lab: Path) -> ast.Module:
+    return ast.parse(lab.read_text(encoding="utf-8"))
+
+
+def packages(nodes: Iterable[ast.AST]) -> set[str]:
+    """What is imported there, besides the standard library."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names - sys.stdlib_module_names
+
+
+@every_lab
+def test_it_has_at_most_450_lines_and_each_function_40(lab: Path) -> None:
+    assert len(lab.read_text(encoding="utf-8").splitlines()) <= 450
+    functions = [node for node in ast.walk(tree_of(lab)) if isinstance(node, ast.FunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > 40} == {}
+
+
+@every_lab
+def test_it_imports_neither_the_project_nor_another_lab(lab: Path) -> None:
+    tree, (always, where_needed) = tree_of(lab), IMPORTS[lab.stem]
+    assert packages(tree.body) == always
+    assert packages(ast.walk(tree)) == always | where_needed
+
+
+@every_lab
+def test_every_region_is_closed_before_the_next_one_starts(lab: Path) -> None:
+    marks = re.findall(r"^# --8<-- \[(start|end):(\w+)\]$", lab.read_text("utf-8"), re.MULTILINE)
+    assert [kind for kind, _ in marks] == ["start", "end"] * (len(marks) // 2)
+    assert [name for _, name in marks[::2]] == [name for _, name in marks[1::2]]
+    assert marks
