@@ -13,7 +13,7 @@ BOOK: dict[str, Any] = {"recipe": "book", "ent_coef": 0.05}
 def learning_model(
     engine_name: str, device: str, make_venv: Callable[..., Any] | None = None, **given: Any
 ) -> Any:
-    """A model that has begun to learn, with the weights of every other of its size.
+    """A model that has begun to learn, from the weights that every other of its size began with.
 
     Args:
         engine_name: of the learner.

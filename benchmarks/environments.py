@@ -13,6 +13,7 @@ from robotics_rl import cli
 from robotics_rl.benchmarking import Measure
 
 ENV_ID = "FetchPush-v4"
+REACH = "FetchReachDense-v4"  # what the chapters of PPO and SAC step: less physics, so cheaper
 
 
 def _speed(step: Callable[[], object], n_envs: int) -> Measure:
@@ -53,17 +54,19 @@ def _contestants(_: str) -> Iterator[tuple[str, Measure]]:
     for n_envs, n_threads in ((1, 1), (8, 1), (8, 2), (16, 2)):
         venv = FetchVecEnv(ENV_ID, n_envs, seed=0, n_threads=n_threads)
         yield f"batch {n_envs}x{n_threads}", _speed(stepper(venv), n_envs)
-    yield "physics 16x2", _speed(_physics(16, 2), 16)
+    yield "physics 16x2", _speed(_physics(ENV_ID, 16, 2), 16)
+    yield "Reach, batch 8x2", _speed(stepper(FetchVecEnv(REACH, 8, seed=0, n_threads=2)), 8)
+    yield "Reach, physics 8x2", _speed(_physics(REACH, 8, 2), 8)
 
 
-def _physics(n_envs: int, n_threads: int) -> Callable[[], object]:
-    """MuJoCo's steps alone, on the same actions and episodes: what no environment can beat."""
+def _physics(env_id: str, n_envs: int, n_threads: int) -> Callable[[], object]:
+    """MuJoCo's steps and the beginnings of episodes alone: what no environment can beat."""
     import mujoco
     import numpy as np
 
     from robotics_rl.envs.fetch import ADDED_ROTATION, FetchBatch, welded_to_mocap
 
-    batch = FetchBatch(ENV_ID, n_envs)
+    batch = FetchBatch(env_id, n_envs)
     batch.reset_all(range(n_envs))
     model, n_substeps = batch.task.model, batch.task.n_substeps
     gripper, rng = welded_to_mocap(model), np.random.default_rng(0)
@@ -99,6 +102,10 @@ RACE = Race(
         "8 environments, 1 thread / DummyVecEnv": ("batch 8x1", "DummyVecEnv 8"),
         "1 environment, 1 thread / 1 process": ("batch 1x1", "DummyVecEnv 1"),
         "16 environments, 2 threads / physics alone on 2 threads": ("batch 16x2", "physics 16x2"),
+        "Reach, 8 environments, 2 threads / physics alone": (
+            "Reach, batch 8x2",
+            "Reach, physics 8x2",
+        ),
     },
 )
 

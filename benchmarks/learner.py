@@ -48,7 +48,9 @@ def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
     yield DELAYED, milliseconds(delayed, 1, at_once=FAST["gradient_steps"])
 
 
-DELAYED = "ours with a policy that waits, 3 steps at once [128,128], 1 thread"
+DELAYED = "ours with a policy that waits, {gradient_steps} steps at once [{0}], 1 thread".format(
+    ",".join(map(str, FAST["net_arch"])), **FAST
+)
 RACE = Race(
     script="learner",
     story=__doc__,

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from robotics_rl import artifacts, cli, rendering, reporting
-from robotics_rl.artifacts import BENCHMARKS
 from robotics_rl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Race:
         device = resolve_device(flags.device)
         rows = measure_in_turn(dict(self.contestants(device)), flags.rounds, flags.seconds)
         result = benchmark(self.name, self.unit, rows, self.ratios, device)
-        output = BENCHMARKS / f"{self.script}.json"
+        output = artifacts.benchmark_path(self.script, device)
         artifacts.write_json(output, result)
         print(reporting.benchmark_table(result))
         print(f"OK: wrote {output}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from robotics_rl import artifacts, cli, config, envs, options
+from robotics_rl import artifacts, cli, config, envs, options, reporting
 from robotics_rl.config import TrainSettings
 from robotics_rl.devices import device_name, resolve_device
 from robotics_rl.episodes import side_by_side
@@ -23,6 +23,7 @@ from robotics_rl.progress import Progress
 from robotics_rl.provenance import git_state, machine, usable_cores, utc_now
 from robotics_rl.replay.hindsight import HindsightReplay
 from robotics_rl.schemas import CONFIRMED, Examination, SolvingRun, SolvingRuns
+from robotics_rl.solving_tables import solving_rows
 from robotics_rl.statistics import wilson_interval
 from robotics_rl.training import build
 from robotics_rl.versions import gather_versions
@@ -58,11 +59,6 @@ class Trial:
     tasks: Sequence[Task]
     timed: bool = True  # whether seconds count, or steps alone
 
-    @property
-    def output(self) -> Path:
-        """The JSON."""
-        return artifacts.BENCHMARKS / f"{self.script}.json"
-
     def main(self, argv: Sequence[str]) -> int:
         """Carry out every task and seed that is missing; write after each."""
         parser = cli.Parser(prog=f"benchmarks/{self.script}.py", description=self.story)
@@ -79,21 +75,24 @@ class Trial:
         for task in tasks:
             for seed in task.seeds if chosen is None else chosen:
                 self._carry_out(task, seed, device)
-        print(f"OK: {self.output}")
+        output = artifacts.benchmark_path(self.script, device)
+        print(reporting.aligned(solving_rows(read_runs(output), timed=self.timed)))
+        print(f"OK: wrote {output}")
         return 0
 
     def _carry_out(self, task: Task, seed: int, device: str) -> None:
         place = (task.name, task.env_id, seed)
         settings = task.settings(seed)
-        for run in read_runs(self.output):
+        output = artifacts.benchmark_path(self.script, device)
+        for run in read_runs(output):
             if _place(run) == place and _is_of(run, task, settings):
                 print(f"done before: {describe(run)}")
                 return
         new = asdict(solve(task, settings, device))
-        kept = [run for run in read_runs(self.output) if _place(run) != place]
+        kept = [run for run in read_runs(output) if _place(run) != place]
         runs = sorted([*kept, new], key=_place)
         document = SolvingRuns(name=self.name, timed=self.timed, runs=runs)
-        artifacts.write_json(self.output, document)
+        artifacts.write_json(output, document)
         print(describe(new))
 
 

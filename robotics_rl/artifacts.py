@@ -19,8 +19,6 @@ from robotics_rl.config import TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.provenance import file_stamp
 
-BENCHMARKS = Path("results", "benchmarks")
-
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -65,6 +63,13 @@ def checkpoint_path(path: Path) -> Path:
 def metadata_path(checkpoint: Path) -> Path:
     """``x.zip`` → ``x.meta.json``."""
     return checkpoint.with_suffix(".meta.json")
+
+
+def benchmark_path(script: str, device: str = "cpu") -> Path:
+    """``results/benchmarks/SCRIPT.json``, or ``SCRIPT_cuda.json`` for what a GPU did."""
+    kind = device.partition(":")[0]
+    name = script if kind == "cpu" else f"{script}_{kind}"
+    return Path("results", "benchmarks", f"{name}.json")
 
 
 def evaluation_path(results_dir: str, run_tag: str | None, chapter: str | None, name: str) -> Path:

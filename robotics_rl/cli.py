@@ -17,7 +17,7 @@ from robotics_rl.config import (
 )
 from robotics_rl.entropy_options import ENTROPY_MODES
 from robotics_rl.errors import Interrupted, UsageError
-from robotics_rl.recipes import FAST_ON, RECIPES
+from robotics_rl.recipes import BOOK_HER, FAST_ON, RECIPES
 from robotics_rl.versions import check_dependencies
 
 # SAC stands first because its --ent-coef takes words as well as numbers.
@@ -220,6 +220,8 @@ def defaults_table() -> str:
     rows = [["setting", *ALGORITHMS, "recipe fast"]]
     parts = (*ALGORITHMS.values(), SelectiveHER, FastSAC, *ENTROPY_MODES.values(), Run)
     for row in options.option_rows(*parts):
+        if row.name == "recipe":  # what chooses the last column is no row
+            continue
         cells = [_default_cell(row.name, algo) for algo in ALGORITHMS]
         replaced = RECIPES["fast"].get(row.name)
         rows.append([row.name, *cells, "" if replaced is None else options.as_typed(replaced)])
@@ -233,7 +235,9 @@ def defaults_table() -> str:
             *lines,
             "The recipe fast holds for sac --her on sparse Fetch tasks with the engine fast",
             *(f"(on {env_id} with {_listed(more)});" for env_id, more in FAST_ON.items()),
-            "--recipe book leaves the defaults, which are the book's. A flag wins over both.",
+            "--recipe book leaves the defaults, which are the book's "
+            f"(with --her {_listed(BOOK_HER)}).",
+            "A flag wins over both.",
         ]
     )
 

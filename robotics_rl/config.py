@@ -152,7 +152,7 @@ class FastSAC(Fast):
 
 
 ALGORITHMS: dict[str, type[Hyperparameters]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}
-ENGINES = ("fast", "sb3")
+ENGINE_NAMES = ("fast", "sb3")
 
 
 def engine_for(env_id: str) -> str:
@@ -200,7 +200,7 @@ class Run:
     engine: str = option(
         "fast",
         "what steps and learns: fast, or sb3 (which serves what fast does not)",
-        one_of(*ENGINES),
+        one_of(*ENGINE_NAMES),
     )
     recipe: str = option(
         "fast",
@@ -287,7 +287,7 @@ class EvalSettings:
     engine: str = option(
         "fast",
         "how episodes of a Fetch policy are played: fast (side by side) or sb3 (one by one)",
-        one_of(*ENGINES),
+        one_of(*ENGINE_NAMES),
     )
     n_episodes: int = option(100, "episodes", number_of_episodes)
     seed: int = option(0, "reset seed of the first episode; the next ones follow", seed_number)
@@ -385,7 +385,7 @@ def _engine_and_recipe(
     algo: str, env_id: str, given: Mapping[str, Any], *, her: bool
 ) -> tuple[str, str]:
     """Those that were given, or else those that serve best."""
-    engine = _chosen("engine", ENGINES, given) or engine_for(env_id)
+    engine = _chosen("engine", ENGINE_NAMES, given) or engine_for(env_id)
     if engine == "fast" and engine_for(env_id) != "fast":
         raise UsageError(f"--engine fast steps Fetch tasks, not {env_id}; use --engine sb3")
     best_recipe = recipe_for(algo, env_id, engine, her=her)

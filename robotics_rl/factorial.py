@@ -17,17 +17,21 @@ def settings_of(factors: Factors) -> list[dict[str, Any]]:
     return [dict(zip(factors, levels, strict=True)) for levels in product(*factors.values())]
 
 
-def analyze(env_id: str, runs: Sequence[Mapping[str, Any]], factors: Factors) -> SweepAnalysis:
+def analyze(
+    env_id: str, total_steps: int, runs: Sequence[Mapping[str, Any]], factors: Factors
+) -> SweepAnalysis:
     """Rank the settings by success, and average over what else was varied.
 
     Args:
         env_id: what was trained on.
+        total_steps: for how long.
         runs: each with its ``parameters``, ``seed`` and ``success_rate``.
         factors: what was varied; levels that no run has are left out.
     """
     return SweepAnalysis(
         env_id=env_id,
         n_runs=len(runs),
+        total_steps=total_steps,
         factors={name: list(levels) for name, levels in factors.items()},
         ranking=sorted(_ranking(runs, factors), key=lambda one: (-one.mean, one.sd)),
         marginal_means=[

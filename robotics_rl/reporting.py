@@ -14,6 +14,7 @@ from robotics_rl.schemas import (
     Comparison,
     Evaluation,
     HindsightAblation,
+    Journey,
     SeedSpread,
     SweepAnalysis,
     SweepSetting,
@@ -139,6 +140,19 @@ def hindsight_table(ablation: HindsightAblation) -> str:
     return "\n".join([f"HER on {ablation.env_id}, training seed {ablation.seed}", *_columns(rows)])
 
 
+def journey_table(journey: Journey) -> str:
+    """A row per training: success on the way and in the end, and how far α fell."""
+    steps = list(journey.runs[0].success_at)
+    on_the_way = [f"at {int(one):,}" for one in steps]
+    rows = [["arm", "seed", *on_the_way, "evaluated", "lowest alpha", "last alpha"]]
+    for run in sorted(journey.runs, key=lambda run: (list(journey.arms).index(run.arm), run.seed)):
+        success = [*(run.success_at[one] for one in steps), run.success_rate]
+        alphas = (run.ent_coef_lowest, run.ent_coef_last)
+        cells = [*(_optional(rate, ".2f") for rate in success), *(f"{one:.2g}" for one in alphas)]
+        rows.append([run.arm, str(run.seed), *cells])
+    return "\n".join([f"success on {journey.env_id}, in training and evaluated", *_columns(rows)])
+
+
 def sweep_table(analysis: SweepAnalysis) -> str:
     """The ranking, then the means per level of each factor."""
     rows = [["setting", "seeds", "mean", "sd", "min", "max", "95 % (Student)", "95 % (bootstrap)"]]
@@ -198,6 +212,11 @@ def comparison_table(comparison: Comparison) -> str:
             values = ", ".join(f"seed {seed} {value:.3f}" for seed, value in spread.values.items())
             lines.append(f"  {name} {metric}: {values}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table by itself."""
+    return "\n".join(_columns(rows))
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -169,6 +169,34 @@ class HindsightAblation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JourneyRun:
+    """One training on the way to a recipe: how it went, and how its policy did in the end."""
+
+    arm: str
+    seed: int
+    success_rate: float  # evaluated
+    success_at: dict[str, float | None]  # environment steps → in training
+    ent_coef_lowest: float
+    ent_coef_last: float
+    curve: str  # file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journey:
+    """Arms that differ in entropy and hindsight goals, over seeds."""
+
+    schema: ClassVar[str] = "journey/1"
+    env_id: str
+    total_steps: int
+    arms: dict[str, dict[str, Any]]  # name → flags that differ from the recipe
+    runs: list[JourneyRun]
+    created_at: str
+    command: list[str]
+    git: dict[str, Any]
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SweepRun:
     """One training of a sweep and how its policy did."""
 
@@ -237,6 +265,7 @@ class SweepAnalysis:
     schema: ClassVar[str] = "sweep-analysis/1"
     env_id: str
     n_runs: int
+    total_steps: int  # of each
     factors: dict[str, list[Any]]
     ranking: list[SweepSetting]  # best first
     marginal_means: list[FactorLevel]

@@ -1,34 +1,33 @@
 """The tables of benchmarks/README.md, from the JSON documents that the benchmarks wrote."""
 
-import statistics
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from robotics_rl.artifacts import BENCHMARKS, read_json
-from robotics_rl.schemas import CONFIRMED
-from robotics_rl.statistics import wilson_interval
+from robotics_rl.artifacts import benchmark_path, read_json
+from robotics_rl.solving_tables import solving_rows
 
 RACES = ("environments", "learner", "training")
 TRIALS = ("time_to_success", "ablation")
+DEVICES = ("cpu", "cuda")
 Rows = list[list[str]]
 
 
 def tables() -> Iterator[tuple[str, str, Rows]]:
     """Script, what was measured on which machine, and the table, of all that were run."""
-    for script in RACES:
-        path = BENCHMARKS / f"{script}.json"
+    for script, device in itertools.product(RACES, DEVICES):
+        path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
             yield script, f"{_story(document, [document])}: {how}", _race(document)
-    for script in TRIALS:
-        path = BENCHMARKS / f"{script}.json"
+    for script, device in itertools.product(TRIALS, DEVICES):
+        path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
-            table = _trial(document["runs"], timed=document["timed"])
+            table = solving_rows(document["runs"], timed=document["timed"])
             yield script, _story(document, document["runs"]), table
 
 
@@ -54,7 +53,7 @@ class Target:
 
 def _ratio(script: str, name: str) -> Callable[[], float | None]:
     def measure() -> float | None:
-        ratios = read_json(BENCHMARKS / f"{script}.json")["ratios"]
+        ratios = read_json(benchmark_path(script))["ratios"]
         return float(ratios[name])
 
     return measure
@@ -64,7 +63,7 @@ def _slowest(env_id: str, n_seeds: int) -> Callable[[], float | None]:
     """Seconds of the slowest seed until the recipe `fast` had solved a task."""
 
     def measure() -> float | None:
-        runs = read_json(BENCHMARKS / "time_to_success.json")["runs"]
+        runs = read_json(benchmark_path("time_to_success"))["runs"]
         seconds = [
             run["solved_seconds"]
             for run in runs
@@ -161,54 +160,3 @@ def _race(document: Mapping[str, Any]) -> Rows:
     return rows + [
         [f"**{name}**", f"**{ratio:.2f}**"] for name, ratio in document["ratios"].items()
     ]
-
-
-def _trial(runs: Sequence[Mapping[str, Any]], *, timed: bool) -> Rows:
-    """One row per task and variant over its seeds; without seconds where they mean nothing."""
-    header = ["task", "what", "solved", "environment steps", "seconds"]
-    rows = [[*header, "success on other episodes", "95% interval over them all"]]
-    for (env_id, name), group in groupby(
-        sorted(runs, key=_place), key=lambda run: (run["env_id"], run["name"])
-    ):
-        seeds = list(group)
-        solved = [run for run in seeds if run["solved_env_steps"] is not None]
-        rates = [run["confirmed_success_rate"] for run in seeds]
-        rows.append(
-            [
-                env_id,
-                name,
-                f"{len(solved)} of {len(seeds)} seeds to {seeds[0]['target']:.0%}",
-                spread([run["solved_env_steps"] for run in solved], ",.0f") or _given_up(seeds),
-                spread([run["solved_seconds"] for run in solved], ".1f"),
-                spread(rates, ".2f"),
-                _interval(rates),
-            ]
-        )
-    seconds = rows[0].index("seconds")
-    return rows if timed else [[*row[:seconds], *row[seconds + 1 :]] for row in rows]
-
-
-def _place(run: Mapping[str, Any]) -> tuple[str, str, int]:
-    return run["env_id"], run["name"], run["seed"]
-
-
-def _given_up(seeds: Sequence[Mapping[str, Any]]) -> str:
-    ends = [run["examinations"][-1] for run in seeds]
-    success = spread([end["success_rate"] for end in ends], ".2f")
-    return f"given up at {ends[0]['env_steps']:,} with success {success}"
-
-
-def _interval(rates: Sequence[float]) -> str:
-    """Wilson's, of the success on the confirming episodes of all seeds."""
-    low, high = wilson_interval(round(len(CONFIRMED) * sum(rates)), len(CONFIRMED) * len(rates))
-    return f"{low:.2f} to {high:.2f}"
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    """Median and range; nothing where there are no values."""
-    if not values:
-        return ""
-    middle = format(statistics.median(values), form)
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({min(values):{form}} to {max(values):{form}})"

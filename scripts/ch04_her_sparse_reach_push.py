@@ -29,8 +29,9 @@ from robotics_rl.config import EvalSettings, Run, SelectiveHER, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.jobs import default_parallel
 from robotics_rl.options import one_of, option
-from robotics_rl.provenance import utc_now
-from robotics_rl.schemas import Comparison, HindsightAblation
+from robotics_rl.provenance import command_line, git_state, utc_now
+from robotics_rl.schemas import Comparison, HindsightAblation, Journey
+from robotics_rl.versions import gather_versions
 
 CHAPTER, SCRIPT = "ch04", "scripts/ch04_her_sparse_reach_push.py"
 REACH, PUSH = "FetchReach-v4", "FetchPush-v4"
@@ -56,6 +57,15 @@ CARD = Card(
 CRITERIA = {PUSH: CARD.criteria, REACH: (Criterion("success_rate", ">=", 0.95),)}
 GROUPS = {"no-HER": False, "HER": True}
 CLEAR = 0.5  # difference of success rates that nobody doubts
+# What was wrong before Push was learned, one thing at a time: flags that differ from the recipe.
+JOURNEY: dict[str, dict[str, Any]] = {
+    "α learned, every goal": {"ent_coef": "auto", "trivial_goal_keep": 1.0},
+    "α learned, selected goals": {"ent_coef": "auto"},
+    "α 0.05, every goal": {"trivial_goal_keep": 1.0},
+    "α 0.05, selected goals": {},
+}
+JOURNEY_FACTORS = ("ent_coef", "trivial_goal_keep")
+JOURNEY_STEPS, JOURNEY_SEEDS = 150_000, "0-4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +116,8 @@ def main(argv: Sequence[str]) -> int:
             return compare(given)
         case "ablation":
             return ablation(given)
+        case "journey":
+            return journey(given)
     return env_all(given)
 
 
@@ -223,6 +235,40 @@ def ablation(given: Mapping[str, Any]) -> int:
     return 0
 
 
+def journey(given: Mapping[str, Any]) -> int:
+    """Entropy learned or fixed, hindsight goals all or selected: over seeds, with α on the way."""
+    given = {"env": PUSH, "total_steps": JOURNEY_STEPS, **given}
+    seeds = options.parse_seeds(given.get("train_seeds", JOURNEY_SEEDS))
+    tag, folder = given.get("run_tag", ""), given.get("results_dir", EvalSettings.results_dir)
+    experiments = {
+        (arm, seed): _experiment(
+            {**given, **flags, "run_tag": str(Path(tag, "journey", f"arm{number}"))}, seed, her=True
+        )
+        for seed in seeds
+        for number, (arm, flags) in enumerate(JOURNEY.items(), 1)
+    }
+    if not _complete(list(experiments.values()), given):
+        return 1
+    from robotics_rl.journey import draw, run_of  # matplotlib takes a second
+
+    document = Journey(
+        env_id=given["env"],
+        total_steps=given["total_steps"],
+        arms=JOURNEY,
+        runs=[run_of(arm, one) for (arm, _), one in experiments.items()],
+        created_at=utc_now(),
+        command=command_line(),
+        git=git_state(),
+        versions=gather_versions(),
+    )
+    path = Path(folder, tag, f"{CHAPTER}_journey.json")
+    artifacts.write_json(path, document)
+    print(reporting.journey_table(document))
+    print(f"OK: wrote {path}")
+    draw(document, Path("figures", tag, f"{CHAPTER}_journey.png"))
+    return 0
+
+
 def _complete(experiments: Sequence[Experiment], given: Mapping[str, Any]) -> bool:
     return campaign.complete(
         experiments,
@@ -308,6 +354,10 @@ def _parser() -> cli.Parser:
                  "env", "nsg_values", "parallel", "mujoco_gl")  # fmt: skip
     add_training(over_k, "n_sampled_goal", "out", "resume")
     chapters.add_evaluation_options(over_k)
+    story = add("journey", "entropy and hindsight goals, two by two", f"--seeds {JOURNEY_SEEDS}",
+                "env", *several)  # fmt: skip
+    add_training(story, "seed", "out", "resume", *JOURNEY_FACTORS)
+    chapters.add_evaluation_options(story)
     beside = add("compare", "HER beside no HER over seeds", f"--env {REACH} {over_seeds}",
                  "env", "train_seeds")  # fmt: skip
     cli.add_options(beside, Run, only=("run_tag",))

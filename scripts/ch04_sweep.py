@@ -25,7 +25,7 @@ from robotics_rl.jobs import Job, carry_out, default_parallel
 from robotics_rl.options import option
 from robotics_rl.progress import clock
 from robotics_rl.provenance import git_state, utc_now
-from robotics_rl.schemas import SweepRun, SweepRuns
+from robotics_rl.schemas import SweepAnalysis, SweepRun, SweepRuns
 from robotics_rl.versions import gather_versions
 
 SCRIPT = "scripts/ch04_sweep.py"
@@ -157,10 +157,11 @@ def analysis(given: Mapping[str, Any]) -> int:
             f"no run on {env_id} in {book.path}; make some with: "
             f"bash docker/dev.sh python {SCRIPT} run --env {env_id}"
         )
-    steps = {entry["identity"]["total_steps"] for entry in runs}
-    if len(steps) > 1:
-        raise UsageError(f"{book.path} mixes runs of {sorted(steps)} steps; use --run-tag for each")
-    result = analyze(env_id, runs, factors)
+    total_steps, *others = {entry["identity"]["total_steps"] for entry in runs}
+    if others:
+        mixed = sorted([total_steps, *others])
+        raise UsageError(f"{book.path} mixes runs of {mixed} steps; use --run-tag for each")
+    result = analyze(env_id, total_steps, runs, factors)
     best = [run for run in runs if run["parameters"] == result.ranking[0].parameters]
     if all(Path(run["checkpoint"]).exists() for run in best):
         again = [{**run, "success_rate": _on_other_episodes(run, book)} for run in best]
@@ -170,7 +171,16 @@ def analysis(given: Mapping[str, Any]) -> int:
     artifacts.write_json(path, result)
     print(reporting.sweep_table(result))
     print(f"OK: wrote {path}")
+    _draw(result, Path("figures", given.get("run_tag", "")))
     return 0
+
+
+def _draw(result: SweepAnalysis, folder: Path) -> None:
+    from robotics_rl import sweep_figures  # matplotlib takes a second
+
+    name = f"sweep_{result.env_id.lower()}"
+    sweep_figures.heatmap(result, folder / f"{name}_heatmap.png")
+    sweep_figures.marginal_means(result, folder / f"{name}_marginals.png")
 
 
 def _on_other_episodes(run: Mapping[str, Any], book: "_Book") -> float:

@@ -16,14 +16,16 @@ import ch00_proof_of_life
 import ch01_env_anatomy
 import ch02_ppo_dense_reach
 import ch03_sac_dense_reach
+import ch04_her_sparse_reach_push
+import chapter5_tables
 import lab_seeds
-from benchmark_tables import spread
 
 from robotics_rl import chapters, cli, schemas
 from robotics_rl.artifacts import RunPaths, atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
+from robotics_rl.solving_tables import spread
 
 CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
 FAST_PATH = "fastpath"  # run tag of the chapters' short runs
@@ -80,12 +82,12 @@ def headline_table() -> str:
     """Chapter, command, time, result."""
     rows = [["what", "command after `bash docker/dev.sh`", "min:s", "measured", "book"]]
     rows += [_proof_of_life(), _anatomy()]
-    for card in CARDS:
+    for card in (*CARDS, ch04_her_sparse_reach_push.CARD):
         if _evaluation(card, {"run_tag": FAST_PATH}).exists():
             rows.append(_fast_path(card))
-        if card.comparison_path(EvalSettings.results_dir, None).exists():
+        if card in CARDS and card.comparison_path(EvalSettings.results_dir, None).exists():
             rows.append(_over_seeds(card))
-    return _markdown(rows)
+    return _markdown(rows + chapter5_tables.headlines())
 
 
 def _fast_path(card: Card) -> list[str]:
@@ -94,7 +96,7 @@ def _fast_path(card: Card) -> list[str]:
     seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
     return [
         f"{card.title}: {metadata['steps_done']:,} steps",
-        f"`python {card.script} all --seed 0`",
+        f"`python {card.script} {card.fast_path}`",
         clock(seconds),
         _summary(result["aggregate"]),
         card.book_fast_path,
@@ -158,6 +160,7 @@ def results_page() -> str:
     for card in CARDS:
         if any(_trainings(card)):
             parts += _chapter(card)
+    parts += _chapter5()
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
     parts += ["## Schemas", _markdown([["schema", "document"], *_schemas()])]
@@ -182,6 +185,26 @@ def _chapter(card: Card) -> Iterator[str]:
         f"{metadata['device_name']} with mujoco {metadata['versions']['mujoco']}, the last one by "
         f"`{shlex.join(metadata['command'])}`."
     )
+
+
+def _chapter5() -> Iterator[str]:
+    """Sparse tasks: every policy, HER beside no HER, the sweep, and what went wrong before."""
+    if len(rows := chapter5_tables.trainings()) > 1:
+        yield from (f"## {ch04_her_sparse_reach_push.CARD.title}", _markdown(rows))
+    for env_id, document in chapter5_tables.comparisons():
+        yield f"### HER and no HER on {env_id}"
+        yield _markdown(chapter5_tables.comparison(document))
+        yield f"Book: {chapter5_tables.BOOK[env_id]}."
+    for path, analysis in chapter5_tables.sweeps():
+        yield (
+            f"### [Sweep on {analysis['env_id']}]({path.relative_to(EvalSettings.results_dir)}): "
+            f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
+        )
+        yield _markdown(chapter5_tables.ranking(analysis))
+        yield _markdown(chapter5_tables.marginal_means(analysis))
+    if found := chapter5_tables.journey():
+        story, rows = found
+        yield from (f"### Before it worked: {story}", _markdown(rows))
 
 
 def _trainings(card: Card) -> Iterator[dict[str, Any]]:

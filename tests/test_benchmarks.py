@@ -20,9 +20,10 @@ from solving import Task, _Examiner
 from support import read_strict_json
 from time_to_success import TRIAL as TIMES
 
-from robotics_rl import config
+from robotics_rl import artifacts, config
 from robotics_rl.errors import UsageError
 from robotics_rl.schemas import Examination, SolvingRun
+from robotics_rl.solving_tables import solving_rows
 
 
 def _tiny(**changes: Any) -> Any:
@@ -115,6 +116,14 @@ def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path
         trial(examined_more, second).main(["--only", "tiny", "--seeds", "0"])
         assert carried_out[5:] == [("tiny", 0)]
     document = read_strict_json(Path("results/benchmarks/x.json"))
+    assert not Path("results/benchmarks/x_cuda.json").exists()
+    with (
+        mock.patch.object(solving, "solve", pretend),
+        mock.patch.object(solving, "resolve_device", return_value="cuda:1"),
+    ):  # what a CPU did says nothing of a GPU
+        trial(first).main(["--device", "cuda:1", "--seeds", "0"])
+    assert carried_out[6:] == [("tiny", 0)]
+    assert Path("results/benchmarks/x_cuda.json").exists()
     assert (document["schema"], document["timed"]) == ("solving/1", True)
     places = [(run["name"], run["seed"]) for run in document["runs"]]
     assert places == [("other", 0), ("other", 1), ("tiny", 0), ("tiny", 1)]
@@ -212,17 +221,19 @@ def test_nothing_is_run_for_a_task_that_is_not_there(workdir: Path) -> None:
 def test_tables_tell_seeds_medians_and_what_was_given_up(workdir: Path) -> None:
     settings = _tiny().settings(0)
     runs = [_run(_tiny(), settings, solved) for solved in (1_000, 3_000, None, 1_500)]
-    runs.append(_run(_tiny(name="never"), settings))
+    runs += [_run(_tiny(name="never"), settings), _run(_tiny(name="slow"), settings, 1_800)]
     plain = json.loads(json.dumps([dataclasses.asdict(run) for run in runs]))
-    header, *rows = benchmark_tables._trial(plain, timed=True)
-    assert len(header) == 7
+    header, *rows = solving_rows(plain, timed=True)
+    assert len(header) == 8
     assert rows == [
         ["FetchReach-v4", "never", "0 of 1 seeds to 95%", "given up at 300 with success 0.50", "",
-         "0.50", "0.40 to 0.60"],
+         "", "0.50", "0.40 to 0.60"],
+        ["FetchReach-v4", "slow", "1 of 1 seeds to 95%", "1,800", "18.0", "1.20", "0.50",
+         "0.40 to 0.60"],
         ["FetchReach-v4", "tiny", "3 of 4 seeds to 95%", "1,500 (1,000 to 3,000)",
-         "15.0 (10.0 to 30.0)", "0.50 (0.50 to 0.50)", "0.45 to 0.55"],
+         "15.0 (10.0 to 30.0)", "1.00", "0.50 (0.50 to 0.50)", "0.45 to 0.55"],
     ]  # fmt: skip
-    untimed = benchmark_tables._trial(plain, timed=False)
+    untimed = solving_rows(plain, timed=False)
     assert untimed == [[*row[:4], *row[5:]] for row in (header, *rows)]
 
 
@@ -252,7 +263,7 @@ def test_the_slowest_of_all_seeds_counts(
     task = _tiny(name="fast")
     runs = [_run(task, task.settings(seed), steps) for seed, steps in enumerate(solved)]
     runs.append(_run(_tiny(name="book"), task.settings(0), 9_000))
-    path = benchmark_tables.BENCHMARKS / "time_to_success.json"
+    path = artifacts.benchmark_path("time_to_success")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"runs": [dataclasses.asdict(run) for run in runs]}))
     assert benchmark_tables._slowest("FetchReach-v4", 2)() == slowest

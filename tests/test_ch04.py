@@ -320,3 +320,27 @@ def test_the_card_tells_the_book_s_command_and_criteria(workdir: Path) -> None:
     assert "SAC + HER on FetchPush-v4" in out
     assert "train --env FetchPush-v4 --her --seed 0 --total-steps 500000 --ent-coef 0.05" in out
     assert "success_rate >= 0.9" in out
+
+
+@pytest.mark.slow
+def test_the_journey_trains_every_arm_and_tells_alpha(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = [*ch04.JOURNEY][::3]  # the first and the last differ in everything
+    monkeypatch.setattr(ch04, "JOURNEY", {arm: ch04.JOURNEY[arm] for arm in arms})
+    flags = ["--env", ch04.REACH, "--seeds", "1", *TINY, *TINY_EVAL, "--total-steps", "400"]
+    assert ch04.main(["journey", *flags]) == 0
+    document = read_strict_json(Path("results/ch04_journey.json"))
+    assert document["arms"] == ch04.JOURNEY
+    learned, fixed = document["runs"]
+    for run, arm in zip((learned, fixed), arms, strict=True):
+        assert (run["arm"], run["seed"]) == (arm, 1)
+        assert run["success_at"].keys() == {"100", "200", "300", "400"}
+        assert Path(run["curve"]).exists()
+    assert learned["ent_coef_lowest"] < 1.0
+    assert fixed["ent_coef_lowest"] == fixed["ent_coef_last"] == pytest.approx(0.05)
+    for number, keep in ((1, 1.0), (2, 0.05)):
+        path = CHECKPOINTS / f"journey/arm{number}/sac_her_FetchReach-v4_seed1.meta.json"
+        assert read_strict_json(path)["hyperparameters"]["trivial_goal_keep"] == keep
+    assert "lowest alpha" in capsys.readouterr().out
+    assert Path("figures/ch04_journey.png").read_bytes().startswith(b"\x89PNG")

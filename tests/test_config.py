@@ -60,7 +60,8 @@ def test_net_arch_reads_layer_sizes():
 def test_every_setting_stands_in_the_printed_defaults():
     table = defaults_table()
     for row in options.option_rows(*_PARTS):
-        assert f"\n{row.name} " in table
+        assert (f"\n{row.name} " in table) == (row.name != "recipe")
+    assert "(with --her gamma 0.95, learning_starts 1000)" in table
 
 
 def test_every_flag_has_a_help_text():

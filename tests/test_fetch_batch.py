@@ -18,7 +18,7 @@ from robotics_rl.envs import fetch_ids, fetch_vector_env, make_env
 from robotics_rl.envs.fetch import FetchBatch
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.envs.fetch_vector_env import FetchVectorEnv
-from robotics_rl.envs.vector import make_vec_env
+from robotics_rl.envs.resumable_vec_env import make_vec_env
 
 
 def assert_equal(one: Any, other: Any, where: str = "") -> None:
@@ -206,6 +206,9 @@ def test_the_vec_env_face_equals_a_dummy_vec_env() -> None:
                 info.get("episode", {}).pop("t", None)  # seconds
         assert_equal(*results)
     assert ours.get_attr("distance_threshold") == theirs.get_attr("distance_threshold")
+    for name in ("goal", "initial_gripper_xpos"):
+        assert_equal(ours.get_attr(name), theirs.get_attr(name), name)
+    assert_equal(ours.env_method("_get_obs"), theirs.env_method("_get_obs"), "each its own")
     goals = rng.normal(size=(2, 6, 3))
     for left, right in zip(
         ours.env_method("compute_reward", *goals, {}),

@@ -35,7 +35,7 @@ from support import (
 from robotics_rl import cli, envs, training_state
 from robotics_rl.curves import read_curves
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
-from robotics_rl.envs.vector import ResumableVecEnv, make_vec_env
+from robotics_rl.envs.resumable_vec_env import ResumableVecEnv, make_vec_env
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.training import train
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import ch04_sweep
 import pytest
+from matplotlib.figure import Figure
 from support import read_strict_json, run_script, succeed
 
-from robotics_rl import artifacts, options
+from robotics_rl import artifacts, options, sweep_figures
 from robotics_rl.factorial import analyze, settings_of
 
 SCRIPT = ch04_sweep.SCRIPT
@@ -52,6 +53,8 @@ def test_a_sweep_runs_is_analyzed_and_packed_and_does_nothing_twice(grid: Path) 
     assert read_strict_json(RAW)["runs"] == runs
     assert "2 done" in succeed(SCRIPT, "status", *flags).out
     assert "FetchReach-v4, 2 runs" in succeed(SCRIPT, "analyze", *REACH).out
+    for name in ("heatmap", "marginals"):
+        assert Path(f"figures/sweep_fetchreach-v4_{name}.png").read_bytes().startswith(b"\x89PNG")
     analysis = read_strict_json(RAW.with_name("sweep_fetchreach-v4_analysis.json"))
     assert [level["level"] for level in analysis["marginal_means"]] == [0.9, 0.95]
     best = analysis["best_on_other_episodes"]
@@ -131,7 +134,7 @@ def test_rankings_means_and_pairs_are_those_of_the_runs() -> None:
         for (gamma, k), values in rates.items()
         for seed, rate in enumerate(values)
     ]
-    found = analyze("X-v0", runs, factors)
+    found = analyze("X-v0", 500, runs, factors)
     assert [one.parameters for one in found.ranking] == [
         {"gamma": 0.95, "k": 4}, {"gamma": 0.95, "k": 8}, {"gamma": 0.98, "k": 4},
     ]  # fmt: skip
@@ -152,3 +155,25 @@ def test_rankings_means_and_pairs_are_those_of_the_runs() -> None:
         (0.95, 8): pytest.approx(0.7),
         (0.98, 4): pytest.approx(0.3),
     }
+
+
+def test_the_figures_hold_every_setting_and_every_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors = {"gamma": (0.95, 0.98), "k": (4, 8), "tau": (0.1,)}
+    runs = [
+        {"parameters": dict(one), "seed": 0, "success_rate": rate}
+        for one, rate in zip(settings_of(factors), (0.125, 0.25, 0.5, 1.0), strict=True)
+    ]
+    figures: list[Figure] = []
+    keep = lambda figure, path, **_: [figures.append(figure), Path(path).touch()]  # noqa: E731
+    monkeypatch.setattr(Figure, "savefig", keep)
+    analysis = analyze("X-v0", 500, runs, factors)
+    sweep_figures.heatmap(analysis, tmp_path / "a.png")
+    sweep_figures.marginal_means(analysis, tmp_path / "b.png")
+    cells = {text.get_text().splitlines()[0] for text in figures[0].axes[0].texts}
+    assert cells == {"0.12", "0.25", "0.50", "1.00"}
+    rows = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
+    assert rows[0] == "gamma 0.95, k 4"
+    means = [[text.get_text() for text in panel.texts] for panel in figures[1].axes]
+    assert means == [["0.19", "0.75"], ["0.31", "0.62"], ["0.47"]]

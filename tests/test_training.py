@@ -29,7 +29,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from robotics_rl import artifacts, cli, envs, options
 from robotics_rl.curves import read_curves
-from robotics_rl.envs.vector import training_seeds
+from robotics_rl.envs.resumable_vec_env import training_seeds
 from robotics_rl.training import train
 
 METADATA = {

@@ -65,13 +65,22 @@ class FetchBatch:
         Returns:
             Its observation, arrays without the axis of simulations.
         """
-        simulation, task = self._simulations[index], self.task
-        task.data, task.np_random = simulation.data, simulation.rng
+        task = self.task_of(index)
         observation, _ = task.reset(seed=seed)
-        simulation.rng = task.np_random
+        self._simulations[index].rng = task.np_random
         self._goals[index] = task.goal
         self.elapsed_steps[index] = 0
         return observation  # type: ignore[no-any-return]
+
+    def task_of(self, index: int) -> Any:
+        """The environment as it would be with one of the simulations to itself, until lent again.
+
+        Not while a step is under way.
+        """
+        simulation, task = self._simulations[index], self.task
+        task.data, task.np_random = simulation.data, simulation.rng
+        task.goal = self._goals[index].copy()
+        return task
 
     def reset_all(self, seeds: Sequence[int | None]) -> Observation:
         """Begin an episode of every simulation."""

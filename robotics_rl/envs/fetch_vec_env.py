@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from robotics_rl.envs.fetch import FetchBatch, Observation
-from robotics_rl.envs.vector import training_seeds
+from robotics_rl.envs.resumable_vec_env import training_seeds
 
 
 class FetchVecEnv(VecEnv):
@@ -90,10 +90,10 @@ class FetchVecEnv(VecEnv):
         self.batch.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """An attribute of the task, once per environment."""
+        """An attribute of each environment."""
         if attr_name == "render_mode":
             return [None for _ in self._get_indices(indices)]
-        return [getattr(self.batch.task, attr_name) for _ in self._get_indices(indices)]
+        return [getattr(self.batch.task_of(i), attr_name) for i in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the task, which all environments share."""
@@ -104,9 +104,9 @@ class FetchVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """Call a method of the task, once per environment; ``compute_reward`` takes batches."""
-        method = getattr(self.batch.task, method_name)
-        return [method(*args, **kwargs) for _ in self._get_indices(indices)]
+        """Call a method of each environment; ``compute_reward`` takes batches."""
+        tasks = (self.batch.task_of(index) for index in self._get_indices(indices))
+        return [getattr(task, method_name)(*args, **kwargs) for task in tasks]
 
     def env_is_wrapped(self, wrapper_class: type, indices: VecEnvIndices = None) -> list[bool]:
         """Monitored, and nothing else."""

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from stable_baselines3 import SAC
 from torch import Tensor
-from torch.nn import functional
 
 from robotics_rl.learners.networks import (
     FlatParameters,
@@ -81,12 +80,7 @@ class LeanSAC(Overlapped, SAC):
             next_values = lowest(self._targets, torch.cat([batch.next_inputs, next_actions], 1))
             # Fetch episodes are cut by their time limit and never end: every next state counts.
             wanted = batch.rewards + self.gamma * (next_values - alpha * next_log_prob)
-        loss = (
-            0.5
-            * torch.stack(
-                [functional.mse_loss(value, wanted) for value in self.values(batch)]
-            ).sum()
-        )
+        loss = 0.5 * self.critic_loss(batch, wanted)
         self._flat_critic.descend(loss, self.critic.optimizer)
         self.note("critic_loss", loss)
 

@@ -7,7 +7,6 @@ and Stable-Baselines3 writes it so, too.
 import torch
 from stable_baselines3 import DDPG, TD3
 from torch import Tensor
-from torch.nn import functional
 
 from robotics_rl.learners.networks import (
     FlatParameters,
@@ -63,9 +62,7 @@ class LeanTD3(Overlapped, TD3):
             )
             # Fetch episodes are cut by their time limit and never end: every next state counts.
             wanted = batch.rewards + self.gamma * next_values
-        loss = torch.stack(
-            [functional.mse_loss(value, wanted) for value in self.values(batch)]
-        ).sum()
+        loss = self.critic_loss(batch, wanted)
         self._flat_critic.descend(loss, self.critic.optimizer)
         self.note("critic_loss", loss)
 

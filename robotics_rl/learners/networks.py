@@ -73,10 +73,14 @@ def without_gradients(network: Network) -> list[Layer]:
 
 def forward(network: Network, inputs: Tensor) -> Tensor:
     """(n, in) → (n, out)."""
-    hidden = inputs
-    for layer in network[:-1]:
-        hidden = functional.linear(hidden, *layer).relu_()
-    return functional.linear(hidden, *network[-1])
+    return functional.linear(_hidden(network[:-1], inputs), *network[-1])
+
+
+def _hidden(layers: Network, inputs: Tensor) -> Tensor:
+    """What the last of some layers passes on."""
+    for layer in layers:
+        inputs = functional.linear(inputs, *layer).relu_()
+    return inputs
 
 
 def lowest(critics: Sequence[Network], inputs: Tensor) -> Tensor:
@@ -101,22 +105,19 @@ class SquashedGaussian:
 
     def sample(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Actions (n, action) in (-1, 1) and their log-probabilities (n,), reparametrized."""
-        mean, log_std = self._distribution(inputs)
-        noise = torch.randn_like(mean)
-        actions = torch.tanh(mean + log_std.exp() * noise)
+        actions, noise, log_std = self._draw(inputs)
         normal = -0.5 * noise.square() - log_std - _HALF_LOG_2_PI
         # Density under tanh (paper, appendix C), with Stable-Baselines3's guard against log 0.
         return actions, (normal - torch.log(1 - actions.square() + 1e-6)).sum(dim=1)
 
     def act(self, inputs: Tensor) -> Tensor:
         """Actions (n, action) without their probabilities."""
-        mean, log_std = self._distribution(inputs)
-        return torch.tanh(mean + log_std.exp() * torch.randn_like(mean))
+        return self._draw(inputs)[0]
 
-    def _distribution(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = inputs
-        for layer in self._body:
-            hidden = functional.linear(hidden, *layer).relu_()
-        mean = functional.linear(hidden, *self._mean)
-        log_std = functional.linear(hidden, *self._log_std)
-        return mean.float(), log_std.float().clamp(LOG_STD_MIN, LOG_STD_MAX)
+    def _draw(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions, the standard normal noise in them, and the log of its scale."""
+        hidden = _hidden(self._body, inputs)
+        mean = functional.linear(hidden, *self._mean).float()
+        log_std = functional.linear(hidden, *self._log_std).float().clamp(LOG_STD_MIN, LOG_STD_MAX)
+        noise = torch.randn_like(mean)
+        return torch.tanh(mean + log_std.exp() * noise), noise, log_std

@@ -16,6 +16,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from torch import Tensor
+from torch.nn import functional
 
 from robotics_rl.learners.networks import FlatParameters, Network, forward
 from robotics_rl.learners.normalizer import InputNormalizer
@@ -105,6 +106,11 @@ class Overlapped(OffPolicyAlgorithm):
         """What each critic says of the actions taken: (n,) each."""
         seen = torch.cat([batch.inputs, batch.actions], 1)
         return [forward(critic, seen).squeeze(1).float() for critic in self.critics]
+
+    def critic_loss(self, batch: Transitions, wanted: Tensor) -> Tensor:
+        """The critics' mean squared errors, summed; wanted: (n,)."""
+        errors = [functional.mse_loss(value, wanted) for value in self.values(batch)]
+        return torch.stack(errors).sum()
 
     def learn(
         self,

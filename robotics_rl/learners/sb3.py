@@ -16,7 +16,7 @@ from robotics_rl import config
 from robotics_rl.config import TrainSettings
 from robotics_rl.entropy_options import AdaptiveEntropy, AutoEntropy, ScheduledEntropy
 from robotics_rl.envs import Env, MakeEnv
-from robotics_rl.envs.vector import ResumableVecEnv, make_vec_env
+from robotics_rl.envs.resumable_vec_env import ResumableVecEnv, make_vec_env
 from robotics_rl.learners.diagnosis import Diagnosis
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "td3": TD3, "ddpg": DDPG}

@@ -1,0 +1,61 @@
+"""How trainings went that differ in entropy and hindsight goals: rows of a document, a figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from robotics_rl import artifacts, plotting
+from robotics_rl.artifacts import RunPaths
+from robotics_rl.campaign import Experiment
+from robotics_rl.curves import read_curves
+from robotics_rl.schemas import Journey, JourneyRun
+
+N_MILESTONES = 4  # at which success is told, evenly spaced
+Point = tuple[float, float]  # environment steps, value
+
+
+def run_of(arm: str, experiment: Experiment) -> JourneyRun:
+    """What became of a training that is complete."""
+    settings, curve = experiment.settings, RunPaths.of(experiment.settings).curves
+    alphas = [value for _, value in points(curve, "ent_coef")]
+    success = points(curve, "success_rate")
+    every = settings.run.total_steps // N_MILESTONES
+    milestones = range(every, settings.run.total_steps + 1, every)
+    return JourneyRun(
+        arm=arm,
+        seed=settings.run.seed,
+        success_rate=artifacts.read_json(experiment.result)["aggregate"]["success_rate"],
+        success_at={str(steps): last_before(success, steps) for steps in milestones},
+        ent_coef_lowest=min(alphas),
+        ent_coef_last=alphas[-1],
+        curve=curve.as_posix(),
+    )
+
+
+def points(curve: Path, column: str) -> list[Point]:
+    """A column of a curve, where it was logged."""
+    rows = ((row["env_steps"], row[column]) for row in read_curves(curve))
+    return [(steps, value) for steps, value in rows if steps is not None and value is not None]
+
+
+def last_before(values: Sequence[Point], steps: float) -> float | None:
+    """The value that stood at so many steps; None where there was none yet."""
+    earlier = [value for at, value in values if at <= steps]
+    return earlier[-1] if earlier else None
+
+
+def draw(journey: Journey, path: Path) -> None:
+    """Success and α over environment steps: a line per seed, in the line style of its arm."""
+    with plotting.figure(path, 8.0, 6.5) as figure:
+        success, alpha = figure.subplots(2, sharex=True)
+        for arm, colour, line in zip(journey.arms, plotting.COLOURS, plotting.LINES, strict=False):
+            runs = [run for run in journey.runs if run.arm == arm]
+            for panel, column in ((success, "success_rate"), (alpha, "ent_coef")):
+                for number, run in enumerate(runs):
+                    steps, values = zip(*points(Path(run.curve), column), strict=True)
+                    label = arm if number == 0 else None
+                    panel.plot(steps, values, color=colour, ls=line, lw=1.1, label=label)
+        success.set(ylabel="success rate in training", ylim=(-0.02, 1.02))
+        alpha.set(xlabel="environment steps", ylabel="entropy coefficient α", yscale="log")
+        figure.legend(*success.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        seeds = ", ".join(map(str, sorted({run.seed for run in journey.runs})))
+        figure.suptitle(f"{journey.env_id}, training seeds {seeds}")

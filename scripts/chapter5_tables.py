@@ -1,0 +1,163 @@
+"""The part of results/README.md about sparse tasks: trainings, comparisons, sweep, journey."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ch04_her_sparse_reach_push as ch04
+from benchmark_tables import Rows
+
+from robotics_rl.artifacts import metadata_path, read_json
+from robotics_rl.chapters import comparison_path
+from robotics_rl.config import EvalSettings
+from robotics_rl.progress import clock
+from robotics_rl.schemas import SweepSetting
+from robotics_rl.solving_tables import spread
+
+RESULTS = Path(EvalSettings.results_dir)
+BOOK = {
+    ch04.REACH: "HER 1.00 ± 0.00, return -1.68 ± 0.02; no HER 0.96 ± 0.07 (1M steps, 3 seeds)",
+    ch04.PUSH: "HER 0.99 ± 0.01, return -13.20 ± 1.48; no HER 0.05 ± 0.00 (2M steps, 3 seeds)",
+}
+N_SHOWN = 5  # settings at either end of a sweep's ranking
+
+
+def comparisons() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Task and document of every comparison of HER with no HER."""
+    for env_id in (ch04.REACH, ch04.PUSH):
+        path = comparison_path(ch04.CHAPTER, env_id, EvalSettings.results_dir, None)
+        if path.exists():
+            yield env_id, read_json(path)
+
+
+def headlines() -> Rows:
+    """Rows of the README's table: HER beside no HER and beside doing nothing."""
+    rows = []
+    for env_id, document in comparisons():
+        seeds = document["seeds"]
+        steps = document["trainings"]["HER"]["total_steps"]
+        rates = [
+            f"{name} {_over(group['success_rate'])}" for name, group in document["groups"].items()
+        ]
+        floor = document["baselines"]["do_nothing"]["success_rate"]
+        rows.append(
+            [
+                f"Sparse {env_id} (book chapter 5): {steps:,} steps, seeds {_listed(seeds)}",
+                f"`python {ch04.SCRIPT} env-all --env {env_id} --seeds {_listed(seeds, ',')} "
+                f"--total-steps {steps}`",
+                clock(_seconds(document)),
+                f"success: {', '.join(rates)}, doing nothing {floor:.2f}",
+                BOOK[env_id],
+            ]
+        )
+    return rows
+
+
+def _seconds(document: dict[str, Any]) -> float:
+    """Of all trainings of a comparison, one after the other."""
+    checkpoints = (read_json(Path(source))["checkpoint"] for source in document["sources"])
+    made = (read_json(metadata_path(Path(path))) for path in checkpoints if path)
+    return float(sum(one["training"]["wall_seconds"] for one in made))
+
+
+def trainings() -> Rows:
+    """A row per published policy of the chapter."""
+    rows = [["task", "policy", "steps", "training", "success", "not solved at the start", "return",
+             "distance (m)"]]  # fmt: skip
+    for path in sorted(RESULTS.rglob(f"{ch04.CHAPTER}_*_eval.json")):
+        result = read_json(path)
+        metadata = read_json(metadata_path(Path(result["checkpoint"])))
+        mean = result["aggregate"]
+        low, high = mean["success_rate_ci95"]
+        how = f"{'HER' if metadata['her'] else 'no HER'}, recipe {metadata['recipe']}"
+        rows.append(
+            [
+                result["env_id"],
+                f"[{how}, seed {metadata['seed']}]({path.relative_to(RESULTS)})",
+                f"{metadata['steps_done']:,}",
+                clock(metadata["training"]["wall_seconds"]),
+                f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+                f"{mean['success_rate_unsolved_start']:.2f}",
+                f"{mean['return_mean']:.2f}",
+                f"{mean['final_distance_mean']:.4f}",
+            ]
+        )
+    return rows
+
+
+def comparison(document: dict[str, Any]) -> Rows:
+    """Metrics as rows; groups over seeds, then the floors."""
+    floors = document["baselines"]
+    rows = [["metric", *document["groups"], *(name.replace("_", " ") for name in floors)]]
+    for metric in next(iter(document["groups"].values())):
+        groups = [_over(group[metric]) for group in document["groups"].values()]
+        rows.append([metric, *groups, *(f"{floor[metric]:.3f}" for floor in floors.values())])
+    for name, group in document["groups"].items():
+        values = ", ".join(f"{value:.2f}" for value in group["success_rate"]["values"].values())
+        rows.append([f"success by seed, {name}", *([values] + [""] * (len(rows[0]) - 2))])
+    return rows
+
+
+def sweeps() -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every analysis of a sweep."""
+    for path in sorted(RESULTS.rglob("sweep_*_analysis.json")):
+        yield path, read_json(path)
+
+
+def ranking(analysis: dict[str, Any]) -> Rows:
+    """The best and the worst settings."""
+    rows = [["", *analysis["factors"], "seeds", "success", "sd", "lowest", "highest", "95 %"]]
+    settings = list(enumerate(analysis["ranking"], 1))
+    if len(settings) > 2 * N_SHOWN:
+        settings = settings[:N_SHOWN] + settings[-N_SHOWN:]
+    rows += [[str(place), *_setting(SweepSetting(**one))] for place, one in settings]
+    if again := analysis["best_on_other_episodes"]:
+        rows.append(["1, on other episodes", *_setting(SweepSetting(**again))])
+    return rows
+
+
+def _setting(one: SweepSetting) -> list[str]:
+    numbers = (one.mean, one.sd, one.lowest, one.highest)
+    return [
+        *(str(level) for level in one.parameters.values()),
+        str(len(one.seeds)),
+        *(f"{number:.3f}" for number in numbers),
+        "" if one.t_half_width is None else f"± {one.t_half_width:.3f}",
+    ]
+
+
+def marginal_means(analysis: dict[str, Any]) -> Rows:
+    """Means over all runs with one level of a factor."""
+    rows = [["factor", "level", "runs", "mean success"]]
+    for one in analysis["marginal_means"]:
+        rows.append([one["factor"], f"{one['level']}", f"{one['n_runs']}", f"{one['mean']:.3f}"])
+    return rows
+
+
+def journey() -> tuple[str, Rows] | None:
+    """The arms of the debugging journey over their seeds; None where it has not been run."""
+    path = RESULTS / f"{ch04.CHAPTER}_journey.json"
+    if not path.exists():
+        return None
+    document = read_json(path)
+    steps = list(document["runs"][0]["success_at"])
+    header = ["arm", *(f"success at {int(one):,}" for one in steps), "evaluated"]
+    rows = [[*header, "lowest α", "last α"]]
+    for arm in document["arms"]:
+        runs = [run for run in document["runs"] if run["arm"] == arm]
+        at = [[run["success_at"][one] for run in runs] for one in steps]
+        success = [*at, [run["success_rate"] for run in runs]]
+        cells = [spread([v for v in values if v is not None], ".2f") for values in success]
+        alphas = ([run[name] for run in runs] for name in ("ent_coef_lowest", "ent_coef_last"))
+        rows.append([arm, *cells, *(spread(values, ".2g") for values in alphas)])
+    n_seeds = len({run["seed"] for run in document["runs"]})
+    return f"{document['env_id']}, {n_seeds} seeds an arm: median (lowest to highest)", rows
+
+
+def _over(values: dict[str, Any]) -> str:
+    half = values["t_half_width"]
+    return f"{values['mean']:.3f}" + ("" if half is None else f" ± {half:.3f}")
+
+
+def _listed(seeds: list[int], separator: str = ", ") -> str:
+    return separator.join(map(str, seeds))
