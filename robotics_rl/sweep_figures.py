@@ -19,7 +19,7 @@ def heatmap(analysis: SweepAnalysis, path: Path) -> None:
     found = {_key(one.parameters): one for one in analysis.ranking}
     cells = [[found.get(_key({**row, **column})) for column in across] for row in down]
     means = np.array([[np.nan if one is None else one.mean for one in row] for row in cells])
-    with plotting.figure(path, 2.2 + 1.5 * len(across), 1.6 + 0.55 * len(down)) as figure:
+    with plotting.figure(path, 2.2 + 1.3 * len(across), 1.6 + 0.5 * len(down)) as figure:
         axes = figure.add_subplot()
         image = axes.imshow(means, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto")
         for (i, j), mean in np.ndenumerate(means):
@@ -27,8 +27,9 @@ def heatmap(analysis: SweepAnalysis, path: Path) -> None:
                 text = f"{mean:.2f}\n{one.lowest:.2f} to {one.highest:.2f}"
                 shade = "white" if mean < 0.5 else "black"
                 axes.text(j, i, text, ha="center", va="center", color=shade, fontsize=8)
-        axes.set_xticks(range(len(across)), [_label(column, "\n") for column in across])
-        axes.set_yticks(range(len(down)), [_label(row, ", ") for row in down])
+        axes.set_xticks(range(len(across)), [_levels(column) for column in across])
+        axes.set_yticks(range(len(down)), [_levels(row) for row in down])
+        axes.set(xlabel=", ".join(names[half:]), ylabel=", ".join(names[:half]))
         axes.spines[:].set_visible(False)
         figure.colorbar(image, label="success rate")
         figure.suptitle(f"{_story(analysis)}\nmean over seeds, lowest to highest below")
@@ -43,14 +44,13 @@ def marginal_means(analysis: SweepAnalysis, path: Path) -> None:
             levels = [one for one in analysis.marginal_means if one.factor == name]
             for place, level in enumerate(levels):
                 settings = [s.mean for s in analysis.ranking if s.parameters[name] == level.level]
-                spread = np.linspace(-0.12, 0.12, len(settings)) if len(settings) > 1 else [0.0]
-                panel.plot(place + np.array(spread), settings, ".", color="0.6")
+                panel.plot([place - 0.25] * len(settings), settings, ".", color="0.6")
             means = [level.mean for level in levels]
             panel.plot(means, "o-", color=plotting.COLOURS[2])
             for place, mean in enumerate(means):
-                panel.annotate(f"{mean:.2f}", (place, mean), (9, -3), textcoords="offset points")
+                panel.annotate(f"{mean:.2f}", (place, mean), (5, 6), textcoords="offset points")
             panel.set_xticks(range(len(levels)), [f"{level.level}" for level in levels])
-            panel.set(xlabel=name, xlim=(-0.5, len(levels) - 0.4), ylim=(-0.02, 1.05))
+            panel.set(xlabel=name, xlim=(-0.5, len(levels) - 0.3), ylim=(-0.02, 1.05))
         panels[0].set_ylabel("success rate")
         figure.suptitle(f"{_story(analysis)}; mean over all else, settings in grey")
 
@@ -64,8 +64,8 @@ def _key(parameters: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(parameters.items()))
 
 
-def _label(parameters: Mapping[str, Any], separator: str) -> str:
-    return separator.join(f"{name} {level}" for name, level in parameters.items())
+def _levels(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, parameters.values()))
 
 
 def _story(analysis: SweepAnalysis) -> str:

@@ -174,6 +174,6 @@ def test_the_figures_hold_every_setting_and_every_mean(
     cells = {text.get_text().splitlines()[0] for text in figures[0].axes[0].texts}
     assert cells == {"0.12", "0.25", "0.50", "1.00"}
     rows = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]
-    assert rows[0] == "gamma 0.95, k 4"
+    assert rows[0] == "0.95, 4"
     means = [[text.get_text() for text in panel.texts] for panel in figures[1].axes]
     assert means == [["0.19", "0.75"], ["0.31", "0.62"], ["0.47"]]
