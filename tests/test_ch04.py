@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import ch04_her_sparse_reach_push as ch04
+import chapter5_tables
 import pytest
 from support import edit_json, read_strict_json, run_script, succeed
 
@@ -36,6 +37,32 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = outcome.out
     (folder / "out.txt").write_text(out)
     return folder
+
+
+def test_the_results_page_shows_every_policy_and_what_hindsight_gives(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(done)
+    header, *rows = chapter5_tables.trainings()
+    assert [row[1].partition("]")[0] for row in rows] == [
+        "[no HER, recipe book, seed 0", "[no HER, recipe book, seed 1",
+        "[HER, recipe fast, seed 0", "[HER, recipe fast, seed 1",
+    ]  # fmt: skip
+    path = Path("results/ch04_sac_her_fetchreach-v4_seed1_eval.json")
+    mean = read_strict_json(path)["aggregate"]
+    cells = dict(zip(header, rows[3], strict=True))
+    assert cells["policy"].endswith(f"({path.name})")
+    assert cells["success"].startswith(f"{mean['success_rate']:.2f} (")
+    assert cells["return"] == f"{mean['return_mean']:.2f}"
+    [(env_id, document)] = chapter5_tables.comparisons()
+    assert env_id == ch04.REACH
+    table = chapter5_tables.comparison(document)
+    assert table[0] == ["metric", "HER", "no-HER", "do nothing", "random"]
+    rates = {row[0]: row[1] for row in table}
+    assert rates["success_rate"] == f"{document['groups']['HER']['success_rate']['mean']:.3f}"
+    [headline] = chapter5_tables.headlines()
+    assert "110 steps, seeds 0, 1" in headline[0]
+    assert "env-all --env FetchReach-v4 --seeds 0,1 --total-steps 110`" in headline[1]
 
 
 def _env_all(*more: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 from pathlib import Path
 from typing import Any
 
@@ -113,21 +114,21 @@ def test_point_reach_trains_with_and_without_hindsight() -> None:
 def test_learners_get_their_task_its_settings_and_a_bound_on_steps() -> None:
     calls: list[tuple[Any, ...]] = []
 
-    class Lab:
-        TASKS = {"CartPole-v1": (195.0, "cart"), "FetchReachDense-v4": (-1.5, "fetch")}
-        Settings = lab_seeds.load_lab("sac_from_scratch").Settings
+    def learn(*inputs: Any) -> dict[str, Any]:
+        calls.append(inputs)
+        return {"seed": 3}
 
-        @staticmethod
-        def learn(*inputs: Any) -> dict[str, Any]:
-            calls.append(inputs)
-            return {"seed": 3}
-
+    lab = types.SimpleNamespace(
+        learn=learn,
+        TASKS={"CartPole-v1": (195.0, "cart"), "FetchReachDense-v4": (-1.5, "fetch")},
+        Settings=lab_seeds.load_lab("sac_from_scratch").Settings,
+    )
     for name in ("ppo_cartpole", "ppo_dense_reach", "sac_pendulum"):
-        assert lab_seeds.DEMOS[name].run(Lab, 3) == {"seed": 3}
+        assert lab_seeds.DEMOS[name].run(lab, 3) == {"seed": 3}
     assert calls == [
         ("CartPole-v1", 3, 50_000, "cart"),
         ("FetchReachDense-v4", 3, 200_000, "fetch"),
-        (3, Lab.Settings(steps=15_000)),
+        (3, lab.Settings(steps=15_000)),
     ]
     for name, key in (("ppo_cartpole", "steps_to_target"), ("sac_pendulum", "steps_to_solved")):
         assert lab_seeds.DEMOS[name].learned({key: 400})
