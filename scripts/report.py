@@ -97,7 +97,7 @@ def _fast_path(card: Card) -> list[str]:
     return [
         f"{card.title}: {metadata['steps_done']:,} steps",
         f"`python {card.script} {card.fast_path}`",
-        clock(seconds),
+        _on_cores(seconds, metadata),
         _summary(result["aggregate"]),
         card.book_fast_path,
     ]
@@ -116,11 +116,20 @@ def _over_seeds(card: Card) -> list[str]:
     return [
         f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
         f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
-        clock(sum(one["training"]["wall_seconds"] for one in metadata) / len(seeds)) + " each",
+        "each " + _on_cores(_mean_seconds(metadata), metadata[0]),
         f"success {_over(success, '.2f')}, return {_over(reward, '.2f')}, "
         f"distance {_over(distance, '.4f')} m",
         card.book,
     ]
+
+
+def _mean_seconds(trainings: Sequence[dict[str, Any]]) -> float:
+    return float(sum(one["training"]["wall_seconds"] for one in trainings) / len(trainings))
+
+
+def _on_cores(seconds: float, metadata: dict[str, Any]) -> str:
+    cores = metadata["cpu_cores"]
+    return f"{clock(seconds)} on {cores} core{'s' * (cores > 1)}"
 
 
 def _over(spread: dict[str, Any], form: str) -> str:
