@@ -20,7 +20,7 @@ IMPORTS: dict[str, tuple[set[str], set[str]]] = {
     "her_relabeler": ({"numpy"}, {"gymnasium"} | DRAWING | SB3),
     "ppo_from_scratch": ({"gymnasium", "numpy", "torch"}, DRAWING | SB3),
     "sac_from_scratch": ({"gymnasium", "torch"}, DRAWING | SB3),
-    "trivial_goals": ({"gymnasium", "numpy"}, DRAWING | SB3),
+    "trivial_goals": ({"gymnasium", "gymnasium_robotics", "numpy"}, DRAWING | SB3),
 }
 
 every_lab = pytest.mark.parametrize("lab", EVERY_LAB, ids=lambda lab: lab.stem)
