@@ -29,6 +29,10 @@ def test_train_then_eval_name_the_same_files_as_all(workdir):
     outcome = run_script(SCRIPT, "eval", "--ckpt", checkpoint, "--n-eval-episodes", "2")
     assert outcome.code == 1
     assert f"OK: wrote {EVALUATION}" in outcome.out
+    for flag in ("--device", "--eval-device"):
+        refused = run_script(SCRIPT, "eval", "--ckpt", checkpoint, flag, "tpu")
+        assert refused.code == 2
+        assert "unknown --device 'tpu'" in refused.err
 
 
 def test_the_exercises_flags_reach_the_algorithm(workdir):
