@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robotics_rl import artifacts, cli, rendering, reporting
@@ -9,6 +10,8 @@ from robotics_rl.errors import UsageError
 
 if TYPE_CHECKING:
     from robotics_rl.benchmarking import Measure
+
+ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -25,11 +28,16 @@ class Race:
     learns: bool = True  # on a device that may be chosen
 
     def main(self, argv: Sequence[str]) -> int:
-        """Measure, write, print."""
+        """Measure, print, write.
+
+        A shorter measurement replaces no published one: it is written where ``--out`` says, if
+        anywhere.
+        """
         parser = cli.Parser(prog=f"benchmarks/{self.script}.py", description=self.story)
         seconds_help = f"per measurement (default: {self.seconds:g})"
-        parser.add_argument("--rounds", type=int, default=7, help="rounds (default: 7)")
+        parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"(default: {ROUNDS})")
         parser.add_argument("--seconds", type=float, default=self.seconds, help=seconds_help)
+        parser.add_argument("--out", type=Path, help=f"JSON (default: {self._published('cpu')})")
         parser.set_defaults(device="cpu")
         if self.learns:
             parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cpu)")
@@ -43,8 +51,15 @@ class Race:
         device = resolve_device(flags.device)
         rows = measure_in_turn(dict(self.contestants(device)), flags.rounds, flags.seconds)
         result = benchmark(self.name, self.unit, rows, self.ratios, device)
-        output = artifacts.benchmark_path(self.script, device)
-        artifacts.write_json(output, result)
         print(reporting.benchmark_table(result))
+        shorter = flags.rounds < ROUNDS or flags.seconds < self.seconds
+        if shorter and flags.out is None:
+            print("nothing is written of so short a measurement; give --out FILE to keep it")
+            return 0
+        output = flags.out or self._published(device)
+        artifacts.write_json(output, result)
         print(f"OK: wrote {output}")
         return 0
+
+    def _published(self, device: str) -> Path:
+        return artifacts.benchmark_path(self.script, device)

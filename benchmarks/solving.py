@@ -65,6 +65,8 @@ class Trial:
         parser.add_argument("--seeds", help="only these training seeds")
         parser.add_argument("--only", default="", help="only tasks with this name or environment")
         parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+        published = artifacts.benchmark_path(self.script)
+        parser.add_argument("--out", type=Path, help=f"JSON to go on with (default: {published})")
         flags = parser.parse_args(argv)
         chosen = options.parse_seeds(flags.seeds) if flags.seeds else None
         device = resolve_device(flags.device)
@@ -72,20 +74,23 @@ class Trial:
         if not tasks:
             names = sorted({name for task in self.tasks for name in (task.name, task.env_id)})
             raise UsageError(f"no task is called {flags.only!r}; choose one of: {', '.join(names)}")
+        output = flags.out or artifacts.benchmark_path(self.script, device)
         for task in tasks:
             for seed in task.seeds if chosen is None else chosen:
-                self._carry_out(task, seed, device)
-        output = artifacts.benchmark_path(self.script, device)
+                self._carry_out(task, seed, device, output)
         print(reporting.aligned(solving_rows(read_runs(output), timed=self.timed)))
         print(f"OK: wrote {output}")
         return 0
 
-    def _carry_out(self, task: Task, seed: int, device: str) -> None:
+    def _carry_out(self, task: Task, seed: int, device: str, output: Path) -> None:
         place = (task.name, task.env_id, seed)
         settings = task.settings(seed)
-        output = artifacts.benchmark_path(self.script, device)
         for run in read_runs(output):
-            if _place(run) == place and _is_of(run, task, settings):
+            if (
+                _place(run) == place
+                and _is_of(run, task, settings)
+                and self._timed_here(run, device)
+            ):
                 print(f"done before: {describe(run)}")
                 return
         new = asdict(solve(task, settings, device))
@@ -94,6 +99,11 @@ class Trial:
         document = SolvingRuns(name=self.name, timed=self.timed, runs=runs)
         artifacts.write_json(output, document)
         print(describe(new))
+
+    def _timed_here(self, run: Mapping[str, Any], device: str) -> bool:
+        """Whether its seconds are this machine's, or do not matter."""
+        here = (device_name(device), usable_cores())
+        return not self.timed or (run["device_name"], run["cpu_cores"]) == here
 
 
 def read_runs(path: Path) -> list[dict[str, Any]]:

@@ -22,13 +22,13 @@ def tables() -> Iterator[tuple[str, str, Rows]]:
         if path.exists():
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
-            yield script, f"{_story(document, [document])}: {how}", _race(document)
+            yield script, f"{_story(document, [document], device)}: {how}", _race(document)
     for script, device in itertools.product(TRIALS, DEVICES):
         path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
             table = solving_rows(document["runs"], timed=document["timed"])
-            yield script, _story(document, document["runs"]), table
+            yield script, _story(document, document["runs"], device), table
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,12 @@ def trivial_goals() -> tuple[str, Rows]:
     return story, rows
 
 
-def _story(document: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> str:
+def _story(document: Mapping[str, Any], measured: Sequence[Mapping[str, Any]], device: str) -> str:
     """What was measured, on which machines."""
-    machines = sorted({f"{one['cpu_cores']} cores of {one['device_name']}" for one in measured})
+    form = "{cpu_cores} cores of {device_name}"
+    if device != "cpu":
+        form = "{device_name} beside {cpu_cores} processor cores"
+    machines = sorted({form.format_map(one) for one in measured})
     name = document["name"]
     return f"{name[0].upper()}{name[1:]}, on {' and '.join(machines)}"
 

@@ -124,6 +124,16 @@ def test_what_was_run_is_not_run_again_unless_its_settings_changed(workdir: Path
         trial(first).main(["--device", "cuda:1", "--seeds", "0"])
     assert carried_out[6:] == [("tiny", 0)]
     assert Path("results/benchmarks/x_cuda.json").exists()
+    with (
+        mock.patch.object(solving, "solve", pretend),
+        mock.patch.object(solving, "usable_cores", return_value=64),
+    ):  # nor do another machine's seconds
+        trial(first).main(["--seeds", "0", "--out", "elsewhere.json"])
+        trial(first).main(["--seeds", "0"])
+        assert carried_out[7:] == [("tiny", 0)] * 2
+        solving.Trial("x", "", "n", [second], timed=False).main(["--seeds", "1"])
+    assert carried_out[9:] == [], "steps count the same on every machine"
+    assert len(solving.read_runs(Path("elsewhere.json"))) == 1
     assert (document["schema"], document["timed"]) == ("solving/1", True)
     places = [(run["name"], run["seed"]) for run in document["runs"]]
     assert places == [("other", 0), ("other", 1), ("tiny", 0), ("tiny", 1)]
@@ -155,6 +165,8 @@ def _run(task: Any, settings: config.TrainSettings, solved: int | None = None) -
             "solved_seconds": solved and solved / 100,
             "examinations": [look, end],
             "confirmed_success_rate": 0.5,
+            "device_name": solving.device_name("cpu"),
+            "cpu_cores": solving.usable_cores(),
         }
     )
 
@@ -180,11 +192,31 @@ def test_race_measures_everybody_in_turn_and_divides_medians(
         contestants=lambda device: [(name, measure(name)) for name in values],
         ratios={"ours / theirs": ("ours", "theirs")},
     )
-    assert race.main(["--rounds", "3", "--seconds", "0.5"]) == 0
+    assert race.main(["--rounds", "3", "--seconds", "0.5", "--out", "short.json"]) == 0
     assert asked == [("ours", 0.5), ("theirs", 0.5)] * 3
-    document = read_strict_json(Path("results/benchmarks/y.json"))
+    document = read_strict_json(Path("short.json"))
     assert document["rows"] == {"ours": [30.0, 10.0, 20.0], "theirs": [4.0, 5.0, 6.0]}
     assert document["ratios"] == {"ours / theirs": 4.0}
+    assert not Path("results").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "written"),
+    [
+        ([], True),
+        (["--rounds", "8", "--seconds", "4"], True),
+        (["--rounds", "6"], False),
+        (["--seconds", "2.9"], False),
+    ],
+)
+def test_a_short_measurement_replaces_no_published_one(
+    flags: list[str], written: bool, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contestants = {"one": lambda seconds: seconds}
+    race = rounds.Race("y", "", "n", "u", lambda device: contestants.items(), ratios={})
+    assert race.main(flags) == 0
+    assert Path("results/benchmarks/y.json").exists() is written
+    assert ("give --out" in capsys.readouterr().out) is not written
 
 
 def test_every_task_of_the_benchmarks_resolves() -> None:
@@ -201,8 +233,8 @@ def test_every_task_of_the_benchmarks_resolves() -> None:
 @pytest.mark.parametrize("name", ["environments", "learner", "training"])
 def test_every_contestant_of_a_race_runs(name: str, workdir: Path) -> None:
     race = importlib.import_module(name).RACE
-    assert race.main(["--rounds", "1", "--seconds", "0.01"]) == 0
-    document = read_strict_json(Path(f"results/benchmarks/{name}.json"))
+    assert race.main(["--rounds", "1", "--seconds", "0.01", "--out", "short.json"]) == 0
+    document = read_strict_json(Path("short.json"))
     assert all(value > 0 for values in document["rows"].values() for value in values)
     assert document["ratios"].keys() == race.ratios.keys()
 
