@@ -1,6 +1,9 @@
 """The batched environment is Gymnasium-Robotics, bit for bit, whatever steps it."""
 
+import contextlib
 import functools
+import re
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -162,6 +165,70 @@ def test_the_gymnasium_face_equals_a_sync_vector_env() -> None:
         assert_equal(ours.step(actions), theirs.step(actions))
     ours.close()
     theirs.close()
+
+
+def gymnasium_face(**given: Any) -> FetchVectorEnv:
+    return FetchVectorEnv("FetchReach-v4", **{"num_envs": 2} | given)
+
+
+def sb3_face(n_envs: int = 2, **given: Any) -> FetchVecEnv:
+    return FetchVecEnv("FetchReach-v4", n_envs, seed=0, **given)
+
+
+both_faces = pytest.mark.parametrize("make", [gymnasium_face, sb3_face])
+
+
+@both_faces
+@pytest.mark.parametrize("shape", [(), (4,), (1, 4), (2, 1), (2, 3), (5, 4), (2, 4, 1)])
+def test_actions_of_another_shape_are_refused(
+    make: Callable[[], Any], shape: tuple[int, ...]
+) -> None:
+    with contextlib.closing(make()) as venv:
+        venv.reset()
+        with pytest.raises(ValueError, match=re.escape(f"{shape}; it must be (2, 4)")):
+            venv.step(np.zeros(shape, dtype=np.float32))
+        venv.step(np.zeros((2, 4), dtype=np.float32))
+
+
+@both_faces
+def test_the_first_step_comes_after_a_reset(make: Callable[[], Any]) -> None:
+    with contextlib.closing(make()) as venv:
+        with pytest.raises(gym.error.ResetNeeded, match="call reset"):
+            venv.step(np.zeros((2, 4)))
+        venv.reset()
+        venv.step(np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "says"),
+    [
+        (gymnasium_face, {"num_envs": 0}, "0 environments; give 1 or more"),
+        (gymnasium_face, {"num_envs": -2}, "-2 environments"),
+        (gymnasium_face, {"n_threads": 0}, "0 threads"),
+        (gymnasium_face, {"max_episode_steps": 0}, "0 steps per episode"),
+        (gymnasium_face, {"max_episode_steps": -3}, "-3 steps per episode"),
+        (gymnasium_face, {"reward_type": "dense"}, "has sparse rewards"),
+        (sb3_face, {"n_envs": 0}, "0 environments"),
+        (sb3_face, {"n_threads": 0}, "0 threads"),
+    ],
+)
+def test_faces_refuse_what_cannot_be_stepped(
+    make: Callable[..., Any], given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        make(**given)
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "FetchReach-v1", "HandReach-v3", "Nothing-v0"])
+def test_only_fetch_tasks_are_batched(env_id: str) -> None:
+    for make in (FetchVectorEnv, functools.partial(FetchVecEnv, n_envs=1, seed=0)):
+        with pytest.raises(ValueError, match=f"{env_id}.*choose one of: .*FetchPush-v4"):
+            make(env_id)
+
+
+def test_what_cannot_render_says_what_can() -> None:
+    with pytest.raises(gym.error.UnsupportedMode, match="vectorization_mode"):
+        gym.make_vec("FetchReach-v4", num_envs=2, render_mode="rgb_array")
 
 
 def test_the_gymnasium_face_resets_everything_with_a_seed_each_or_not_at_all() -> None:

@@ -4,17 +4,19 @@ Bit-identical to the environments of Gymnasium-Robotics: episodes begin through 
 own code, and a step calls MuJoCo as the environment does, less what no later number depends on.
 """
 
+import operator
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium_robotics.utils.rotations import mat2euler
 from numpy.typing import NDArray
 
-from robotics_rl.envs import make_env
+from robotics_rl.envs import fetch_ids, make_env
 from robotics_rl.envs.snapshot import restore_simulation, simulation_state
 
 Floats = NDArray[np.float64]
@@ -40,9 +42,16 @@ class FetchBatch:
         env_id: one of the eight ids ``Fetch{Reach,Push,PickAndPlace,Slide}[Dense]-v4``.
         n_envs: number of simulations.
         n_threads: threads that step them; MuJoCo lets go of the interpreter while it computes.
+
+    Raises:
+        ValueError: another environment, or no simulations or threads.
     """
 
     def __init__(self, env_id: str, n_envs: int, n_threads: int = 1) -> None:
+        if env_id not in fetch_ids():
+            raise ValueError(f"{env_id!r} has no batch; choose one of: {', '.join(fetch_ids())}")
+        require_at_least_one(n_envs, "environments")
+        require_at_least_one(n_threads, "threads")
         env = make_env(env_id, disable_env_checker=True)
         assert env.spec is not None
         assert env.spec.max_episode_steps is not None
@@ -51,6 +60,7 @@ class FetchBatch:
         self.action_space: Any = env.action_space
         self.max_episode_steps = env.spec.max_episode_steps
         self.task: Any = env.unwrapped
+        self.needs_reset = True  # until there is an episode that somebody has seen begin
         self.elapsed_steps = np.zeros(n_envs, dtype=np.int64)
         self._goals = np.zeros((n_envs, 3))
         self._readings = _Readings(n_envs, self.task)
@@ -84,6 +94,7 @@ class FetchBatch:
 
     def reset_all(self, seeds: Sequence[int | None]) -> Observation:
         """Begin an episode of every simulation."""
+        self.needs_reset = False
         observations = [self.reset(index, seed) for index, seed in enumerate(seeds)]
         return {key: np.stack([one[key] for one in observations]) for key in observations[0]}
 
@@ -92,7 +103,15 @@ class FetchBatch:
 
         Args:
             actions: (n_envs, 4).
+
+        Raises:
+            ValueError: actions of another shape.
+            gymnasium.error.ResetNeeded: no episode has begun.
         """
+        if np.shape(actions) != (expected := (self.n_envs, *self.action_space.shape)):
+            raise ValueError(f"actions have the shape {np.shape(actions)}; it must be {expected}")
+        if self.needs_reset:
+            raise gym.error.ResetNeeded("no episode has begun; call reset before the first step")
         clipped = np.clip(actions, self.action_space.low, self.action_space.high)
         self._pending = [self._pool.submit(self._advance, chunk, clipped) for chunk in self._chunks]
 
@@ -133,6 +152,7 @@ class FetchBatch:
 
     def restore(self, state: list[dict[str, Any]]) -> None:
         """Counterpart of ``state``."""
+        self.needs_reset = False
         for index, (simulation, saved) in enumerate(zip(self._simulations, state, strict=True)):
             restore_simulation(self.task.model, simulation.data, saved["simulation"])
             simulation.rng.bit_generator.state = saved["rng"]
@@ -230,6 +250,16 @@ class _Simulation:
             mujoco.mj_jacSite(model, data, self._jacobian, self._jacobian_rot, self._object)
             readings.object_vel[index] = self._jacobian @ data.qvel
             readings.object_rotvel[index] = self._jacobian_rot @ data.qvel
+
+
+def require_at_least_one(number: int, what: str) -> None:
+    """Make sure that there is something to count.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if operator.index(number) < 1:
+        raise ValueError(f"there cannot be {number} {what}; give 1 or more")
 
 
 def _find(model: Any, kind: Any, name: str) -> int:

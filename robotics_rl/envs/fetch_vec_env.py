@@ -30,6 +30,7 @@ class FetchVecEnv(VecEnv):
         super().__init__(n_envs, self.batch.observation_space, self.batch.action_space)
         *env_seeds, action_seed = training_seeds(seed, n_envs)
         self.batch.reset_all(env_seeds)
+        self.batch.needs_reset = True  # these episodes began for their seeds alone
         self.action_space.seed(action_seed)
         self._rewards: list[list[float]] = [[] for _ in range(n_envs)]
         self._started = time.time()

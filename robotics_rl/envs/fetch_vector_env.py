@@ -4,13 +4,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from robotics_rl.envs import fetch_ids
-from robotics_rl.envs.fetch import FetchBatch, Observation
+from robotics_rl.envs.fetch import FetchBatch, Observation, require_at_least_one
 
 
 class FetchVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
@@ -22,6 +23,11 @@ class FetchVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         n_threads: threads that step them.
         max_episode_steps: time limit; the registered one if None.
         reward_type: as registered; anything else is refused.
+        render_mode: None; the batch draws nothing.
+
+    Raises:
+        ValueError: another environment or reward, or nothing to step.
+        gymnasium.error.UnsupportedMode: a way to render.
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -33,7 +39,15 @@ class FetchVectorEnv(VectorEnv[Observation, NDArray[Any], NDArray[Any]]):
         n_threads: int = 1,
         max_episode_steps: int | None = None,
         reward_type: str | None = None,
+        render_mode: str | None = None,
     ) -> None:
+        if render_mode is not None:
+            raise gym.error.UnsupportedMode(
+                f"batched {env_id} cannot render as {render_mode!r}; "
+                'leave out render_mode, or use vectorization_mode="sync"'
+            )
+        if max_episode_steps is not None:
+            require_at_least_one(max_episode_steps, "steps per episode")
         self._batch = FetchBatch(env_id, num_envs, n_threads)
         if max_episode_steps is not None:
             self._batch.max_episode_steps = max_episode_steps
