@@ -140,8 +140,8 @@ def load_policy(
     their author wished. They are not read here unless ``trust_pickle`` says so.
 
     Raises:
-        UsageError: the file is missing, truncated or foreign, has no usable metadata, or fits
-            other spaces.
+        UsageError: the file is missing, truncated or foreign, has no usable metadata, fits
+            other spaces, or comes from a training that diverged.
     """
     metadata = inspect(checkpoint, trust_pickle=trust_pickle)
     sha256 = sha256_of(checkpoint)
@@ -153,6 +153,11 @@ def load_policy(
     if algo not in ("auto", metadata.algo):
         raise UsageError(f"{checkpoint} was trained with {metadata.algo}; leave out --algo {algo}")
     weights = _tensors(checkpoint, device)
+    if tensors.have_diverged(weights.values()):
+        raise UsageError(
+            f"the training of {checkpoint} diverged: its weights are not numbers any more, or "
+            "beyond all bounds; train again with a smaller --learning-rate"
+        )
     try:
         policy = _build_policy(metadata, observation_space, action_space).to(device)
         policy.load_state_dict(weights)

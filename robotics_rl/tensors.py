@@ -2,14 +2,22 @@
 
 import io
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+_BOUND = 1e6  # weights of a network that learns are of the order of 1
+
 
 class DamagedTensorsError(Exception):
     """The file holds no plain tensors."""
+
+
+def have_diverged(weights: Iterable[torch.Tensor]) -> bool:
+    """Whether any of them is NaN, infinite, or so large that outputs soon will be."""
+    return not all(bool((tensor.abs() < _BOUND).all()) for tensor in weights)
 
 
 def load(source: Path | io.BytesIO, device: str = "cpu") -> Any:

@@ -1,6 +1,8 @@
 """Train: one verb from settings to a checkpoint with its metadata, stoppable at any moment."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,16 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
-from robotics_rl import artifacts, checkpoints, curves, envs, options, preflight, training_state
+from robotics_rl import (
+    artifacts,
+    checkpoints,
+    curves,
+    envs,
+    options,
+    preflight,
+    tensors,
+    training_state,
+)
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.callbacks import (
     Diagnostician,
@@ -45,7 +56,8 @@ def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadat
         The metadata that stands beside the checkpoint.
 
     Raises:
-        UsageError: the settings cannot be carried out; nothing was written.
+        UsageError: the settings cannot be carried out, and nothing was written; or the training
+            diverged, and no checkpoint was.
         Interrupted: SIGINT or SIGTERM; the state is saved and ``--resume`` goes on.
     """
     paths = RunPaths.of(settings)
@@ -232,6 +244,7 @@ def _learn(session: _Session) -> int | None:
     with (
         stop_requests() as stop,
         Progress(planned, "steps", model.num_timesteps, enabled=run.progress) as progress,
+        _divergence_told(model),
     ):
         model.learn(
             run.total_steps - model.num_timesteps,
@@ -246,6 +259,25 @@ def _learn(session: _Session) -> int | None:
     if isinstance(model, OffPolicyAlgorithm):
         model.dump_logs()
     return stop.signum
+
+
+@contextmanager
+def _divergence_told(model: BaseAlgorithm) -> Iterator[None]:
+    """Say so when weights are not numbers any more, instead of publishing them."""
+    try:
+        yield
+    except ValueError:  # what distributions and environments raise on such actions
+        _require_sound(model)
+        raise
+    _require_sound(model)
+
+
+def _require_sound(model: BaseAlgorithm) -> None:
+    if tensors.have_diverged(model.policy.parameters()):
+        raise UsageError(
+            f"the training diverged: after {model.num_timesteps:,} steps its weights are beyond "
+            "all bounds, and no checkpoint was written; give a smaller --learning-rate"
+        )
 
 
 def _publish(session: _Session) -> Metadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import random
 import re
 import zipfile
@@ -66,6 +67,15 @@ def _zip_without_policy() -> None:
 
 def _garbage_tensors() -> None:
     rewrite_entries(PPO_ZIP, lambda name, content: b"\x80garbage" if "policy" in name else content)
+
+
+def _weights_that_are_no_numbers() -> None:
+    with zipfile.ZipFile(PPO_ZIP) as archive:
+        weights = torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+    weights["action_net.bias"][0] = torch.nan
+    file = io.BytesIO()
+    torch.save(weights, file)
+    rewrite_entries(PPO_ZIP, lambda name, old: file.getvalue() if name == "policy.pth" else old)
 
 
 def _flip_bits_of_tensors() -> None:
@@ -236,6 +246,7 @@ EVALUATION = [
     Bad("random bytes", "eval.py", f"--ckpt {PPO_ZIP}", "not a checkpoint", _random_bytes),
     Bad("no policy", "eval.py", f"--ckpt {PPO_ZIP}", "holds no policy", _zip_without_policy),
     Bad("garbage tensors", "eval.py", f"--ckpt {PPO_ZIP}", "tensors.*damaged", _garbage_tensors),
+    Bad("diverged", "eval.py", f"--ckpt {PPO_ZIP}", "diverged", _weights_that_are_no_numbers),
     Bad("flipped bits", "eval.py", f"--ckpt {PPO_ZIP}", "damaged", _flip_bits_of_tensors),
     Bad("no metadata", "eval.py", f"--ckpt {PPO_ZIP}", "code.*--trust-pickle", _remove_metadata),
     Bad("new schema", "eval.py", f"--ckpt {PPO_ZIP}", "--trust-pickle", _other_metadata_schema),

@@ -191,6 +191,16 @@ def test_actions_of_another_shape_are_refused(
 
 
 @both_faces
+def test_actions_that_are_no_numbers_are_refused(make: Callable[[], Any]) -> None:
+    actions = np.zeros((2, 4), dtype=np.float32)
+    actions[1, 2] = np.nan
+    with contextlib.closing(make()) as venv:
+        venv.reset()
+        with pytest.raises(ValueError, match="NaN"):
+            venv.step(actions)
+
+
+@both_faces
 def test_the_first_step_comes_after_a_reset(make: Callable[[], Any]) -> None:
     with contextlib.closing(make()) as venv:
         with pytest.raises(gym.error.ResetNeeded, match="call reset"):

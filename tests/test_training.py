@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
 from support import (
     PPO_NAME,
     SAC_HER_NAME,
@@ -21,6 +23,7 @@ from support import (
     assert_equal_weights,
     have_equal_weights,
     read_strict_json,
+    run_script,
     succeed,
     tensors,
     tree,
@@ -313,6 +316,26 @@ def test_checkpoint_with_unreadable_metadata_moves_aside(
     kept = sorted((workdir / "checkpoints/previous").iterdir())
     assert [artifacts.sha256_of(path) for path in kept if path.suffix == ".zip"] == [sha]
     assert [path.read_text() for path in kept if path.suffix == ".json"] == [damage]
+
+
+@pytest.mark.parametrize("engine", ["fast", "sb3"])
+@pytest.mark.parametrize("tiny", [TINY_PPO, TINY_SAC_HER])
+def test_a_training_that_diverged_publishes_nothing(
+    tiny: list[str], engine: str, workdir: Path
+) -> None:
+    outcome = run_script("train.py", *tiny, "--engine", engine, "--learning-rate", "1e9")
+    assert outcome.code == 2
+    assert re.search("error: the training diverged: after .* smaller --learning-rate", outcome.err)
+    assert not Path("checkpoints").exists() or not list(Path("checkpoints").glob("*.zip"))
+    assert not Path("MUJOCO_LOG.TXT").exists(), "no simulation was stepped with such actions"
+
+
+def test_an_error_of_another_kind_is_no_divergence(workdir: Path) -> None:
+    with (
+        mock.patch.object(PPO, "learn", side_effect=ValueError("unrelated")),
+        pytest.raises(ValueError, match="unrelated"),
+    ):
+        run_script("train.py", *TINY_PPO, "--engine", "sb3")
 
 
 def test_curves_of_an_earlier_run_move_aside(workdir: Path, trained_ppo: Trained) -> None:

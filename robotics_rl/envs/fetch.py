@@ -105,13 +105,15 @@ class FetchBatch:
             actions: (n_envs, 4).
 
         Raises:
-            ValueError: actions of another shape.
+            ValueError: actions of another shape, or NaN, which MuJoCo would go on with.
             gymnasium.error.ResetNeeded: no episode has begun.
         """
         if np.shape(actions) != (expected := (self.n_envs, *self.action_space.shape)):
             raise ValueError(f"actions have the shape {np.shape(actions)}; it must be {expected}")
         if self.needs_reset:
             raise gym.error.ResetNeeded("no episode has begun; call reset before the first step")
+        if np.isnan(actions).any():
+            raise ValueError("actions are NaN; see what the policy was given, or has become")
         clipped = np.clip(actions, self.action_space.low, self.action_space.high)
         self._pending = [self._pool.submit(self._advance, chunk, clipped) for chunk in self._chunks]
 
