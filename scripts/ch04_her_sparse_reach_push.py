@@ -65,7 +65,7 @@ JOURNEY: dict[str, dict[str, Any]] = {
     "α 0.05, selected goals": {},
 }
 JOURNEY_FACTORS = ("ent_coef", "trivial_goal_keep")
-JOURNEY_STEPS, JOURNEY_SEEDS = 150_000, "0-4"
+JOURNEY_STEPS = 150_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ def ablation(given: Mapping[str, Any]) -> int:
 def journey(given: Mapping[str, Any]) -> int:
     """Entropy learned or fixed, hindsight goals all or selected: over seeds, with α on the way."""
     given = {"env": PUSH, "total_steps": JOURNEY_STEPS, **given}
-    seeds = options.parse_seeds(given.get("train_seeds", JOURNEY_SEEDS))
+    seeds = options.parse_seeds(given.get("train_seeds", Several.train_seeds))
     tag, folder = given.get("run_tag", ""), given.get("results_dir", EvalSettings.results_dir)
     experiments = {
         (arm, seed): _experiment(
@@ -333,9 +333,9 @@ def _parser() -> cli.Parser:
         cli.add_options(parser, Choice, Several, only=choices)
         return parser
 
-    def add_training(parser: cli.Parser, *without: str) -> None:
+    def add_training(parser: cli.Parser, *without: str, **defaults: Any) -> None:
         parts = (*config.parts_of("sac"), SelectiveHER, Run)
-        cli.add_options(parser, *parts, defaults=BOOK, without=without)
+        cli.add_options(parser, *parts, defaults=BOOK | defaults, without=without)
 
     add_training(add("train", "train one policy", CARD.fast_path.removeprefix("train "),
                      "env", "her", "print_defaults", "mujoco_gl"))  # fmt: skip
@@ -354,9 +354,8 @@ def _parser() -> cli.Parser:
                  "env", "nsg_values", "parallel", "mujoco_gl")  # fmt: skip
     add_training(over_k, "n_sampled_goal", "out", "resume")
     chapters.add_evaluation_options(over_k)
-    story = add("journey", "entropy and hindsight goals, two by two", f"--seeds {JOURNEY_SEEDS}",
-                "env", *several)  # fmt: skip
-    add_training(story, "seed", "out", "resume", *JOURNEY_FACTORS)
+    story = add("journey", "entropy and hindsight goals, two by two", over_seeds, "env", *several)
+    add_training(story, "seed", "out", "resume", *JOURNEY_FACTORS, total_steps=JOURNEY_STEPS)
     chapters.add_evaluation_options(story)
     beside = add("compare", "HER beside no HER over seeds", f"--env {REACH} {over_seeds}",
                  "env", "train_seeds")  # fmt: skip
