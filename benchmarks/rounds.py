@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robotics_rl import artifacts, cli, rendering, reporting
+from robotics_rl import artifacts, cli, options, rendering, reporting
 from robotics_rl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,11 @@ class Race:
         A shorter measurement replaces no published one: it is written where ``--out`` says, if
         anywhere.
         """
-        parser = cli.Parser(prog=f"benchmarks/{self.script}.py", description=self.story)
+        prog = f"benchmarks/{self.script}.py"
+        example = f"bash docker/dev.sh python {prog} --rounds 3 --seconds 1"
+        parser = cli.Parser(
+            prog=prog, description=self.story, epilog=f"example, a quick look:\n  {example}"
+        )
         seconds_help = f"per measurement (default: {self.seconds:g})"
         parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"(default: {ROUNDS})")
         parser.add_argument("--seconds", type=float, default=self.seconds, help=seconds_help)
@@ -42,7 +46,7 @@ class Race:
         if self.learns:
             parser.add_argument("--device", help="cpu, cuda or cuda:N (default: cpu)")
         flags = parser.parse_args(argv)
-        if flags.rounds < 1 or flags.seconds <= 0:
+        if flags.rounds < 1 or options.positive(flags.seconds):
             raise UsageError("nothing is measured; give --rounds of 1 or more, --seconds above 0")
         rendering.render_nothing()
         from robotics_rl.benchmarking import benchmark, measure_in_turn  # loads torch

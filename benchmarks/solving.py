@@ -5,6 +5,7 @@ is the time that counts. The last policy is then confirmed on 100 other episodes
 no training time. What is in the JSON already is not run again.
 """
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -61,8 +62,10 @@ class Trial:
 
     def main(self, argv: Sequence[str]) -> int:
         """Carry out every task and seed that is missing; write after each."""
-        parser = cli.Parser(prog=f"benchmarks/{self.script}.py", description=self.story)
-        parser.add_argument("--seeds", help="only these training seeds")
+        parser = cli.Parser(
+            prog=f"benchmarks/{self.script}.py", description=self.story, epilog=self._epilog()
+        )
+        parser.add_argument("--seeds", help="only these training seeds, such as 0,1 or 0-4")
         parser.add_argument("--only", default="", help="only tasks with this name or environment")
         parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
         published = artifacts.benchmark_path(self.script)
@@ -72,8 +75,8 @@ class Trial:
         device = resolve_device(flags.device)
         tasks = [task for task in self.tasks if flags.only in ("", task.name, task.env_id)]
         if not tasks:
-            names = sorted({name for task in self.tasks for name in (task.name, task.env_id)})
-            raise UsageError(f"no task is called {flags.only!r}; choose one of: {', '.join(names)}")
+            names = ", ".join(self._names())
+            raise UsageError(f"no task is called {flags.only!r}; choose one of: {names}")
         output = flags.out or artifacts.benchmark_path(self.script, device)
         for task in tasks:
             for seed in task.seeds if chosen is None else chosen:
@@ -81,6 +84,16 @@ class Trial:
         print(reporting.aligned(solving_rows(read_runs(output), timed=self.timed)))
         print(f"OK: wrote {output}")
         return 0
+
+    def _names(self) -> list[str]:
+        """What `--only` takes."""
+        return sorted({name for task in self.tasks for name in (task.name, task.env_id)})
+
+    def _epilog(self) -> str:
+        names = "\n  ".join(shlex.quote(name) for name in self._names())
+        script, first = f"benchmarks/{self.script}.py", shlex.quote(self.tasks[0].name)
+        example = f"bash docker/dev.sh python {script} --only {first} --seeds 0"
+        return f"--only takes one of:\n  {names}\n\nexample:\n  {example}"
 
     def _carry_out(self, task: Task, seed: int, device: str, output: Path) -> None:
         place = (task.name, task.env_id, seed)

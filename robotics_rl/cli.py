@@ -63,7 +63,8 @@ def parse_train(argv: Sequence[str]) -> TrainSettings:
     """Settings from the arguments of ``train.py``."""
     parser = Parser(
         prog="train.py",
-        description="Train a policy with Stable-Baselines3.",
+        description="Train a policy, on Fetch tasks with the engine fast, on others with plain\n"
+        "Stable-Baselines3 (--engine sb3). Either writes checkpoints of Stable-Baselines3.",
         epilog="example:\n  python train.py --algo ppo --env FetchReachDense-v4 --seed 0",
     )
     parser.add_argument("--algo", required=True, choices=list(ALGORITHMS), help="algorithm")

@@ -97,7 +97,7 @@ def fill(part: type, values: Mapping[str, Any]) -> Any:
         except TypeError:  # a word where a number belongs
             problem = "must be a number"
         if problem:
-            raise UsageError(f"{flag_of(row.name)} is {as_typed(value)}; it {problem}")
+            raise UsageError(f"{flag_of(row.name)} is {as_typed(value) or 'empty'}; it {problem}")
     return filled
 
 
@@ -116,10 +116,15 @@ def as_flags(values: Mapping[str, Any]) -> list[str]:
     flags: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
-            flags.append(flag_of(name if value else f"no_{name}"))
+            flags.append(switch(name, on=value))
         else:
             flags.append(f"{flag_of(name)}={as_typed(value)}")  # a value may begin with a dash
     return flags
+
+
+def switch(name: str, *, on: bool) -> str:
+    """``--video`` or ``--no-video``."""
+    return flag_of(name if on else f"no_{name}")
 
 
 def option_rows(*parts: type) -> Iterator[dataclasses.Field[Any]]:
@@ -154,4 +159,6 @@ def parse_seeds(text: str) -> list[int]:
         seeds += span
     if not seeds:
         raise UsageError(f"no seeds in {text!r}; write them as 0,1,2 or 0-99")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"{text!r} names a seed twice; name each of them once")
     return seeds

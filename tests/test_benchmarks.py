@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,12 +240,26 @@ def test_every_contestant_of_a_race_runs(name: str, workdir: Path) -> None:
     assert document["ratios"].keys() == race.ratios.keys()
 
 
+@pytest.mark.parametrize("benchmark", [TIMES, ABLATION, importlib.import_module("learner").RACE])
+def test_help_ends_with_an_example_and_names_what_can_be_chosen(
+    benchmark: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["--help"])
+    told, _, example = capsys.readouterr().out.partition("example")
+    assert f"  bash docker/dev.sh python benchmarks/{benchmark.script}.py --" in example
+    for task in getattr(benchmark, "tasks", ()):
+        for name in (task.name, task.env_id):
+            assert f"\n  {shlex.quote(name)}\n" in told
+
+
 def test_nothing_is_run_for_a_task_that_is_not_there(workdir: Path) -> None:
     with pytest.raises(UsageError, match="no task is called 'typo'; choose one of: FetchPick"):
         TIMES.main(["--only", "typo"])
     race = importlib.import_module("learner").RACE
-    with pytest.raises(UsageError, match="--rounds"):
-        race.main(["--rounds", "0"])
+    for flags in (["--rounds", "0"], ["--seconds", "0"], ["--seconds", "nan"]):
+        with pytest.raises(UsageError, match="nothing is measured; give --rounds"):
+            race.main(flags)
     for benchmark in (race, TIMES):
         with pytest.raises(UsageError, match="unknown --device 'tpu'"):
             benchmark.main(["--device", "tpu"])

@@ -64,6 +64,14 @@ def test_every_setting_stands_in_the_printed_defaults():
     assert "(with --her gamma 0.95, learning_starts 1000)" in table
 
 
+def test_help_of_training_tells_of_both_engines(capsys):
+    with pytest.raises(SystemExit):
+        parse_train(["--help"])
+    story = capsys.readouterr().out.partition("options:")[0]
+    assert "engine fast" in story
+    assert "Stable-Baselines3" in story
+
+
 def test_every_flag_has_a_help_text():
     for row in options.option_rows(*_PARTS):
         assert row.metadata["help"]
@@ -80,6 +88,12 @@ def test_seed_lists_are_read(text, seeds):
 @pytest.mark.parametrize("text", ["", "a", "1,,2", "-1", "3-", "5-2", "1.5"])
 def test_other_seed_lists_are_refused(text):
     with pytest.raises(UsageError, match="seeds"):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["1,1,2", "0-5,3"])
+def test_a_seed_named_twice_is_refused(text):
+    with pytest.raises(UsageError, match=f"'{text}' names a seed twice"):
         parse_seeds(text)
 
 
