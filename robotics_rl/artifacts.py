@@ -60,6 +60,12 @@ def checkpoint_path(path: Path) -> Path:
     return path if path.suffix == ".zip" else path.with_name(path.name + ".zip")
 
 
+def existing_checkpoint(path: Path) -> Path:
+    """The checkpoint that ``path`` names with or without its ending; what it names otherwise."""
+    checkpoint = checkpoint_path(path)
+    return path if path.exists() and not checkpoint.exists() else checkpoint
+
+
 def metadata_path(checkpoint: Path) -> Path:
     """``x.zip`` → ``x.meta.json``."""
     return checkpoint.with_suffix(".meta.json")
@@ -255,8 +261,13 @@ def move_aside(path: Path, previous: Path, stamp: str) -> Path | None:
     if not path.exists():
         return None
     name, dot, endings = path.name.partition(".")
-    target = previous / (f"{name}_{stamp}{dot}{endings}" if stamp else path.name)
-    while target.exists():
-        target = target.with_name(f"_{target.name}")
+    target = unused(previous / (f"{name}_{stamp}{dot}{endings}" if stamp else path.name))
     target.parent.mkdir(parents=True, exist_ok=True)
     return Path(shutil.move(path, target))
+
+
+def unused(path: Path) -> Path:
+    """``path``, or where that is taken a name like it."""
+    while path.exists():
+        path = path.with_name(f"_{path.name}")
+    return path

@@ -240,7 +240,7 @@ def _require_same_chapter(card: Card, checkpoint: str) -> None:
     Raises:
         UsageError: the checkpoint is of another algorithm or environment.
     """
-    path = artifacts.metadata_path(artifacts.checkpoint_path(Path(checkpoint)))
+    path = artifacts.metadata_path(artifacts.existing_checkpoint(Path(checkpoint)))
     if not path.exists():
         return
     made = artifacts.read_json(path)

@@ -3,11 +3,11 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from gymnasium import spaces
@@ -158,15 +158,7 @@ def load_policy(
             f"the training of {checkpoint} diverged: its weights are not numbers any more, or "
             "beyond all bounds; train again with a smaller --learning-rate"
         )
-    try:
-        policy = _build_policy(metadata, observation_space, action_space).to(device)
-        policy.load_state_dict(weights)
-    # Stable-Baselines3 has an error of its own for each kind of space that does not fit.
-    except (RuntimeError, TypeError, AttributeError, AssertionError, NotImplementedError):
-        raise UsageError(
-            f"{checkpoint} was trained for other spaces than those of this environment "
-            f"(it comes from {metadata.env_id}); give the --env it was trained on"
-        ) from None
+    policy = _rebuild(checkpoint, metadata, weights, observation_space, action_space).to(device)
     policy.set_training_mode(False)
     warning = None
     if sha256 != metadata.checkpoint_sha256:
@@ -175,8 +167,10 @@ def load_policy(
 
 
 def _entries(checkpoint: Path) -> list[str]:
-    if not checkpoint.is_file():
+    if not checkpoint.exists():
         raise UsageError(f"checkpoint {checkpoint} does not exist; train it first, or check --ckpt")
+    if checkpoint.is_dir():
+        raise UsageError(f"{checkpoint} is a folder; give --ckpt the path of a checkpoint's zip")
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             return archive.namelist()
@@ -190,12 +184,49 @@ def _tensors(checkpoint: Path, device: str) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             content = archive.read("policy.pth")
-        return cast(dict[str, torch.Tensor], tensors.load(io.BytesIO(content), device))
+        loaded = tensors.load(io.BytesIO(content), device)
+        if not isinstance(loaded, dict):
+            raise tensors.DamagedTensorsError("they have no names")
+        return loaded
     except (zipfile.BadZipFile, tensors.DamagedTensorsError):
         raise UsageError(
             f"the tensors in {checkpoint} are damaged or are not plain tensors; "
             "it was not loaded, get a sound copy"
         ) from None
+
+
+def _rebuild(
+    checkpoint: Path,
+    metadata: Metadata,
+    weights: Mapping[str, Any],
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
+) -> BasePolicy:
+    other_spaces = UsageError(
+        f"{checkpoint} was trained for other spaces than those of this environment "
+        f"(it comes from {metadata.env_id}); give the --env it was trained on"
+    )
+    try:
+        policy = _build_policy(metadata, observation_space, action_space)
+    # Stable-Baselines3 has an error of its own for each kind of space that does not fit.
+    except (RuntimeError, TypeError, AttributeError, AssertionError, NotImplementedError):
+        raise other_spaces from None
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError:
+        if _n_inputs(weights) != _n_inputs(policy.state_dict()):
+            raise other_spaces from None
+        raise UsageError(
+            f"{checkpoint} has other layers than {metadata_path(checkpoint).name} tells (net_arch "
+            f"{metadata.hyperparameters['net_arch']}); get the two that one training wrote"
+        ) from None
+    return policy
+
+
+def _n_inputs(weights: Mapping[str, Any]) -> int | None:
+    """Of the first layer, which takes the observations."""
+    layers = (part for part in weights.values() if torch.is_tensor(part) and part.ndim == 2)
+    return next((layer.shape[1] for layer in layers), None)
 
 
 def _build_policy(

@@ -36,6 +36,7 @@ from robotics_rl.options import (
     rate,
     revised,
     seed_number,
+    switch,
 )
 
 
@@ -362,7 +363,10 @@ def resolve(
     entropy = entropy_part(algo, values)
     parts = [part for part in (ALGORITHMS[algo], Run, hindsight, fast, entropy) if part]
     known = {row.name for row in option_rows(*parts)}
-    for name in given:
+    for name, value in given.items():
+        if value is False and name not in known:
+            off = switch(name, on=False)
+            raise UsageError(f"{off} has no effect here, where it is off anyway; leave it out")
         if name not in known:
             raise UsageError(
                 f"{flag_of(name)} has no effect here; it needs {_needs(name, algo, her)}"
@@ -418,4 +422,5 @@ def _needs(name: str, algo: str, her: bool) -> str:
     modes = [mode for mode, part in ENTROPY_MODES.items() if name in option_names(part)]
     if modes:
         return f"--ent-coef {' or '.join(modes)}" + ("" if algo == "sac" else ", and --algo sac")
-    return f"another --algo than {algo}"
+    owners = [one for one, part in ALGORITHMS.items() if name in option_names(part)]
+    return f"--algo {' or '.join(owners)}"

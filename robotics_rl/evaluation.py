@@ -132,7 +132,7 @@ def _metadata(settings: EvalSettings) -> Metadata | None:
 
 def _checkpoint(settings: EvalSettings) -> Path:
     assert settings.ckpt is not None
-    return artifacts.checkpoint_path(Path(settings.ckpt))
+    return artifacts.existing_checkpoint(Path(settings.ckpt))
 
 
 def _actor(settings: EvalSettings, env: Env, device: str) -> tuple[Actor, Subject]:

@@ -89,7 +89,8 @@ def read(path: Path) -> dict[str, Any]:
         stored = tensors.load(path)
     except tensors.DamagedTensorsError as error:
         raise UsageError(
-            f"the training state {path} cannot be read ({error}); start again without --resume"
+            f"the training state {path} cannot be read: it is damaged or cut short; "
+            "start again without --resume"
         ) from error
     state: dict[str, Any] = _arrays(stored)
     state["parameters"] = stored["parameters"]  # stays tensors

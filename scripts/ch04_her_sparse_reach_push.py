@@ -144,7 +144,7 @@ def evaluate(given: Mapping[str, Any]) -> int:
     elif "env" in training:
         evaluation["env"] = training["env"]  # another one than it was trained on
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=CHAPTER)
-    metadata = artifacts.metadata_path(artifacts.checkpoint_path(Path(evaluation["ckpt"])))
+    metadata = artifacts.metadata_path(artifacts.existing_checkpoint(Path(evaluation["ckpt"])))
     made = artifacts.read_json(metadata) if metadata.exists() else {}
     if not made.get("her") or result.env_id not in CRITERIA:
         return 0

@@ -107,8 +107,16 @@ def _metadata_without_architecture() -> None:
     edit_json(PPO_JSON, hyperparameters={})
 
 
+def _other_layers() -> None:
+    edit_json(PPO_JSON, hyperparameters={"net_arch": [32]})
+
+
 def _a_regular_file() -> None:
     Path("file").write_text("mine")
+
+
+def _folder_like_a_zip() -> None:
+    Path("a.zip").mkdir()
 
 
 def _hold_the_lock() -> AbstractContextManager[None]:
@@ -127,6 +135,12 @@ def _unfinished_run() -> None:
     state = PPO_ZIP.with_suffix(".resume") / "state.pt"
     state.parent.mkdir()
     torch.save({"identity": {"algo": "sac"}, "parameters": {}, "log_ent_coef": None}, state)
+
+
+def _half_a_state() -> None:
+    _unfinished_run()
+    state = PPO_ZIP.with_suffix(".resume") / "state.pt"
+    state.write_bytes(state.read_bytes()[:-100])
 
 
 def _damaged_state() -> None:
@@ -168,8 +182,14 @@ TRAINING = [
     Bad("gamma NaN", "train.py", f"{PPO} --gamma nan", "between 0 and 1"),
     Bad("layers of words", "train.py", f"{PPO} --net-arch 64,wide", "layer sizes"),
     Bad("an empty layer", "train.py", f"{PPO} --net-arch 64,0", "layer sizes such as 64,64"),
-    Bad("flag of SAC", "train.py", f"{PPO} --tau 0.1", "--tau has no effect here"),
-    Bad("flag of PPO", "train.py", f"{SAC} --clip-range 0.1", "another --algo than sac"),
+    Bad("flag of SAC", "train.py", f"{PPO} --tau 0.1", "needs --algo sac or td3 or ddpg$"),
+    Bad("flag of PPO", "train.py", f"{SAC} --n-steps 8", "--n-steps .* it needs --algo ppo$"),
+    Bad(
+        "scaling off on sb3",
+        "train.py",
+        f"{SAC} --engine sb3 --no-normalize-observations",
+        "--no-normalize-observations .* off anyway; leave it out",
+    ),
     Bad("flag of HER", "train.py", f"{SAC} --n-sampled-goal 4", "needs --her"),
     Bad("unknown goals", "train.py", f"{HER} --goal-selection-strategy past", "future, final"),
     Bad(
@@ -205,6 +225,10 @@ TRAINING = [
     Bad("below a file", "train.py", f"{PPO} --checkpoints-dir file/x", "another", _a_regular_file),
     Bad("logs in /proc", "train.py", f"{PPO} --log-dir /proc/runs", "choose another folder"),
     Bad("no file name", "train.py", f"{PPO} --out .", "--out"),
+    Bad("out in a folder's place", "train.py", f"{PPO} --out runs", "runs is a folder; name a"),
+    Bad("out on a folder", "train.py", f"{PPO} --out a", "a.zip is a folder", _folder_like_a_zip),
+    Bad("out in /proc", "train.py", f"{SAC} --out /proc/x.zip", "cannot write to /proc"),
+    Bad("empty tag", "train.py", f"{PPO} --run-tag=", "--run-tag is empty; it must name a folder"),
     Bad("second run", "train.py", " ".join(TINY_PPO), "wait for it", _hold_the_lock),
     Bad(
         "second run into the same curves",
@@ -224,8 +248,15 @@ TRAINING = [
         "resume a damaged state",
         "train.py",
         " ".join([*TINY_PPO, "--resume"]),
-        "cannot be read.*without --resume",
+        "cannot be read: it is damaged or cut short; start again without --resume$",
         _damaged_state,
+    ),
+    Bad(
+        "resume half a state",
+        "train.py",
+        " ".join([*TINY_PPO, "--resume"]),
+        "cannot be read: it is damaged or cut short; start again without --resume$",
+        _half_a_state,
     ),
 ]
 
@@ -239,9 +270,13 @@ EVALUATION = [
     Bad("seeds of words", "eval.py", f"--ckpt {PPO_ZIP} --seeds a-b", "0,1,2 or 0-99"),
     Bad("seeds backwards", "eval.py", f"--ckpt {PPO_ZIP} --seeds 9-0", "0,1,2 or 0-99"),
     Bad("seed too large", "eval.py", f"--ckpt {PPO_ZIP} --seeds {2**32}", "4294967295"),
+    Bad("a seed twice", "eval.py", f"--ckpt {PPO_ZIP} --seeds 0-2,1", "twice; name each .*once"),
     Bad("few seeds", "eval.py", f"--ckpt {PPO_ZIP} --seeds 0-4 --n-episodes 9", "5 of 9"),
     Bad("no checkpoint", "eval.py", "--ckpt checkpoints/none", "none.zip does not exist"),
     Bad("checkpoint without name", "eval.py", "--ckpt .", "--ckpt|does not exist"),
+    Bad("a page", "eval.py", "--ckpt file", "error: file is .*not a checkpoint", _a_regular_file),
+    Bad("a folder", "eval.py", "--ckpt runs", "runs is a folder; give"),
+    Bad("zip folder", "eval.py", "--ckpt a.zip", "a.zip is a folder; give", _folder_like_a_zip),
     Bad("truncated", "eval.py", f"--ckpt {PPO_ZIP}", "truncated", _truncate),
     Bad("random bytes", "eval.py", f"--ckpt {PPO_ZIP}", "not a checkpoint", _random_bytes),
     Bad("no policy", "eval.py", f"--ckpt {PPO_ZIP}", "holds no policy", _zip_without_policy),
@@ -253,6 +288,7 @@ EVALUATION = [
     Bad("corrupt metadata", "eval.py", f"--ckpt {PPO_ZIP}", "not.*JSON", _corrupt_metadata),
     Bad("metadata list", "eval.py", f"--ckpt {PPO_ZIP}", "not a JSON object", _metadata_is_a_list),
     Bad("no net_arch", "eval.py", f"--ckpt {PPO_ZIP}", "policy", _metadata_without_architecture),
+    Bad("other layers", "eval.py", f"--ckpt {PPO_ZIP}", r"other layers .*\[32\]", _other_layers),
     Bad("other spaces", "eval.py", f"--ckpt {PPO_ZIP} --env FetchPush-v4", "other spaces"),
     Bad("spaces, no goals", "eval.py", f"--ckpt {SAC_ZIP} --env Pendulum-v1", "other spaces"),
     Bad("discrete spaces", "eval.py", f"--ckpt {SAC_ZIP} --env CartPole-v1", "other spaces"),
@@ -291,6 +327,7 @@ def test_bad_input_ends_in_one_helpful_line_and_changes_nothing(bad: Bad, publis
         before = tree(published)
         outcome = run_script(bad.script, *short, *bad.arguments.split())
         assert tree(published) == before
+    assert outcome.out == "", "a warning before the error tells of a run that will not be"
     _assert_refused(outcome.code, outcome.err, bad.says)
 
 
