@@ -123,8 +123,10 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
     side_by_side = min(parallel, len(missing))
     kinds = {(one.settings.run_name, one.settings.env_id): one.settings for one in missing}
     for settings in kinds.values():
-        resolve_device(settings.run.device)
+        device = resolve_device(settings.run.device)
         preflight.check(settings, RunPaths.of(settings), envs.make_env, side_by_side)
+        for remark in preflight.remarks(settings, device):
+            print(remark)
     return [one.job() for one in missing], environment
 
 

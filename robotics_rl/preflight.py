@@ -1,6 +1,8 @@
 """What can be wrong with a training is found here, before anything is written."""
 
 import math
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -10,6 +12,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from robotics_rl import artifacts, config, envs, options
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import TrainSettings
+from robotics_rl.devices import device_name, multiplies_bf16
 from robotics_rl.entropy_options import AdaptiveEntropy
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.errors import UsageError
@@ -21,7 +24,7 @@ GIB = 2**30
 def check(
     settings: TrainSettings, paths: RunPaths, make_env: MakeEnv, side_by_side: int = 1
 ) -> None:
-    """Refuse what cannot be carried out, and say what will not be as it seems.
+    """Refuse what cannot be carried out.
 
     Args:
         settings: of the training.
@@ -35,25 +38,36 @@ def check(
     env = make_env(settings.env_id)
     _check_info(settings, env)
     env.close()
-    if config.engine_for(settings.env_id) == "sb3":
-        print("engine sb3: fast serves the Fetch tasks with state observations only")
     _check_spaces(settings, env)
     values = settings.hyperparameters
     if isinstance(values, config.PPO):
         _check_rollout(values, settings.run.n_envs)
     if isinstance(values, config.OffPolicy):
         _check_memory(settings, values, env, side_by_side)
-        _check_learning_starts(settings, values)
     if (settings.her or settings.fast) and isinstance(values, config.OffPolicy):
         _check_episodes_fit(settings, values, env)
-    for folder in (paths.checkpoint.parent, paths.resume, paths.logs):
+    artifacts.require_file(Path(settings.run.out or paths.checkpoint))
+    artifacts.require_file(paths.checkpoint)
+    for folder in (paths.resume, paths.logs):
         artifacts.require_writable(folder)
-    planned = planned_steps(settings)
-    if planned > settings.run.total_steps:
-        print(
-            f"rounding {settings.run.total_steps:,} steps up to {planned:,}: "
-            f"whole rollouts of {settings.rollout_steps:,}"
+
+
+def remarks(settings: TrainSettings, device: str) -> Iterator[str]:
+    """What will not be as it seems, a line each."""
+    values = settings.hyperparameters
+    asked, planned = settings.run.total_steps, planned_steps(settings)
+    if config.engine_for(settings.env_id) == "sb3":
+        yield "engine sb3: fast serves the Fetch tasks with state observations only"
+    if settings.fast and settings.fast.bf16 and not multiplies_bf16(device):
+        yield f"WARN: {device_name(device)} has no units for bf16: training will be slow"
+    if isinstance(values, config.OffPolicy) and asked <= values.learning_starts:
+        yield (
+            f"WARN: {asked:,} steps end before learning starts "
+            f"(--learning-starts {values.learning_starts:,}): nothing will be learned"
         )
+    if planned > asked:
+        whole = f"whole rollouts of {settings.rollout_steps:,}"
+        yield f"rounding {asked:,} steps up to {planned:,}: {whole}"
 
 
 def planned_steps(settings: TrainSettings) -> int:
@@ -119,14 +133,6 @@ def _check_memory(
             f"needs {needed / GIB:.1f} GiB "
             f"and {available / GIB:.1f} GiB are free; the largest that fits is "
             f"--buffer-size {fits}"
-        )
-
-
-def _check_learning_starts(settings: TrainSettings, values: config.OffPolicy) -> None:
-    if settings.run.total_steps <= values.learning_starts:
-        print(
-            f"WARN: {settings.run.total_steps:,} steps end before learning starts "
-            f"(--learning-starts {values.learning_starts:,}): nothing will be learned"
         )
 
 

@@ -33,7 +33,7 @@ from robotics_rl.callbacks import (
     success_rate,
 )
 from robotics_rl.config import TrainSettings
-from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
+from robotics_rl.devices import device_name, resolve_device
 from robotics_rl.entropy import EntropyMode, entropy_mode
 from robotics_rl.envs import MakeEnv
 from robotics_rl.errors import Interrupted, UsageError
@@ -63,8 +63,6 @@ def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadat
     paths = RunPaths.of(settings)
     device = resolve_device(settings.run.device)
     preflight.check(settings, paths, make_env)
-    if settings.fast and settings.fast.bf16 and not multiplies_bf16(device):
-        print(f"WARN: {device_name(device)} has no units for bf16: training will be slow")
     with artifacts.run_lock(paths.resume, paths.logs):
         complete = _complete(settings, paths)
         if complete:
@@ -154,11 +152,13 @@ def can_resume(settings: TrainSettings) -> bool:
 
 def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: MakeEnv) -> _Session:
     """Build everything, afresh or as a saved state left it."""
-    state = _saved_state(settings, paths)
+    stamp = _stamp_of_old(paths)
+    state = _saved_state(settings, paths, stamp)
+    print(_headline(settings, device), *preflight.remarks(settings, device), sep="\n")
     run, engine = settings.run, ENGINES[settings.run.engine]
     model = build(settings, device, make_env)
     if state is None:
-        _move_old_curves(paths)
+        _move_old_curves(paths, stamp)
     seconds = state["wall_seconds"] if state else 0.0
     done = state["counters"]["num_timesteps"] if state else 0
     logger = curves.make_logger(
@@ -181,7 +181,22 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
     return _Session(settings, paths, engine, model, model.env, resumed, seconds, entropy)
 
 
-def _saved_state(settings: TrainSettings, paths: RunPaths) -> dict[str, Any] | None:
+def _headline(settings: TrainSettings, device: str) -> str:
+    """What begins, in one line."""
+    run, her = settings.run, " with HER" if settings.her else ""
+    environments = f"{run.n_envs} environment{'s' * (run.n_envs > 1)}"
+    how = f"engine {run.engine}, recipe {run.recipe}, {environments}, {device}"
+    return f"{settings.algo}{her} on {settings.env_id}: {how}"
+
+
+def _stamp_of_old(paths: RunPaths) -> str:
+    """When the last run here ended, or now if it never did: one stamp for all that it left."""
+    unfinished = _state_path(paths).exists()
+    old = None if unfinished else _metadata_of_old(paths.checkpoint)
+    return file_stamp(old.created_at if old else None)
+
+
+def _saved_state(settings: TrainSettings, paths: RunPaths, stamp: str) -> dict[str, Any] | None:
     """The state to go on from, if that is asked for and there is one."""
     path = _state_path(paths)
     for half_written in paths.resume.glob("*.tmp"):
@@ -193,7 +208,7 @@ def _saved_state(settings: TrainSettings, paths: RunPaths) -> dict[str, Any] | N
         state = training_state.read(path)
         _require_same_settings(settings.identity(), state["identity"])
         return state
-    moved = artifacts.move_aside(path, _previous(paths) / paths.resume.name, file_stamp())
+    moved = artifacts.move_aside(path, _previous(paths) / paths.resume.name, stamp)
     if moved:
         print(f"starting afresh: the unfinished run found here went to {moved}")
     return None
@@ -216,9 +231,9 @@ def _require_same_settings(asked: dict[str, Any], saved: dict[str, Any]) -> None
             )
 
 
-def _move_old_curves(paths: RunPaths) -> None:
+def _move_old_curves(paths: RunPaths, stamp: str) -> None:
     """Curves of two runs never mix in one folder."""
-    target = paths.logs.parent / "previous" / f"{paths.logs.name}_{file_stamp()}"
+    target = artifacts.unused(paths.logs.parent / "previous" / f"{paths.logs.name}_{stamp}")
     moved = [
         artifacts.move_aside(entry, target, "")
         for entry in paths.logs.iterdir()

@@ -21,6 +21,7 @@ from support import (
     TINY_SAC_HER,
     Trained,
     assert_equal_weights,
+    edit_json,
     have_equal_weights,
     read_strict_json,
     run_script,
@@ -283,6 +284,26 @@ def test_fewer_steps_than_a_rollout_are_rounded_up_and_said(workdir: Path) -> No
     assert document["steps_done"] == document["env_steps"] == 64
 
 
+@pytest.mark.parametrize(
+    ("flags", "headline"),
+    [
+        (
+            TINY_PPO,
+            "ppo on FetchReachDense-v4: engine fast, recipe book, 2 environments, cpu",
+        ),
+        (
+            [*TINY_SAC_HER, "--engine", "sb3", "--n-envs", "1"],
+            "sac with HER on FetchPush-v4: engine sb3, recipe book, 1 environment, cpu",
+        ),
+    ],
+)
+def test_training_begins_by_saying_what_it_uses(
+    flags: list[str], headline: str, workdir: Path
+) -> None:
+    outcome = succeed("train.py", *flags, "--device", "cpu")
+    assert outcome.out.splitlines()[0] == headline
+
+
 def test_checkpoint_of_other_settings_moves_aside(workdir: Path, trained_ppo: Trained) -> None:
     old = trained_ppo.copy_to(workdir)
     sha = artifacts.sha256_of(old.checkpoint)
@@ -343,9 +364,13 @@ def test_curves_of_an_earlier_run_move_aside(workdir: Path, trained_ppo: Trained
     logs = workdir / "runs/ppo/FetchReachDense-v4"
     old = tree(logs / "seed0")
     assert len(old) == 2
-    outcome = succeed("train.py", *TINY_PPO)
+    ended = "2026-01-02T03:04:05+00:00"
+    edit_json(workdir / "checkpoints" / f"{PPO_NAME}.meta.json", created_at=ended)
+    outcome = succeed("train.py", *TINY_PPO, "--gamma", "0.9")
     assert "the curves of an earlier run went to" in outcome.out
     (kept,) = (logs / "previous").iterdir()
+    assert kept.name == "seed0_20260102T030405Z"
+    assert (workdir / "checkpoints/previous" / f"{PPO_NAME}_20260102T030405Z.zip").exists()
     assert tree(kept) == old
     assert len(tree(logs / "seed0")) == 2
     assert not tree(logs / "seed0").keys() & {name for name in old if "events" in name}

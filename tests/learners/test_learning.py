@@ -11,7 +11,7 @@ from building import PAIRS, VARIANTS, build_lean, build_pair, random_batches, ti
 from support import read_strict_json, succeed
 from torch import Tensor
 
-from robotics_rl import training
+from robotics_rl import preflight
 from robotics_rl.config import resolve
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.training import train
@@ -43,7 +43,7 @@ def test_bf16_trains_and_says_so(
     kind = PAIRS[algo][1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, "note", lambda self, name, value: losses.append(value.detach()))
-        patch.setattr(training, "multiplies_bf16", lambda device: algo == "td3")
+        patch.setattr(preflight, "multiplies_bf16", lambda device: algo == "td3")
         train(tiny(algo, bf16=True, total_steps=140))
     assert ("has no units for bf16" in capsys.readouterr().out) == (algo != "td3")
     assert len(losses) >= 20
