@@ -417,7 +417,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the chosen mode and return its exit code; without one, print the help and return 2."""
     modes = {"verify": [check_environment, check_replay, check_update, check_training]}
     modes |= {"demo": [demo], "compare-sb3": [compare_sb3], "hyperparameters": [hyperparameters]}
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
     group = parser.add_mutually_exclusive_group()
     for name, checks in modes.items():
         text = " ".join(str(check.__doc__) for check in checks)

@@ -394,7 +394,7 @@ def bridge(seed: int) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the chosen mode and return its exit code; without one, print the help and return 2."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--verify", action="store_true", help="measure the claims of the chapter")
     mode.add_argument("--bridge", action="store_true", help="show that the three rewards are one")

@@ -420,7 +420,7 @@ def demo(strategy: GoalStrategy, seed: int, out: Path) -> list[bool]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the chosen mode and return its exit code; without one, print the help and return 2."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--verify", action="store_true", help="check sampling and relabelling")
     mode.add_argument("--demo", action="store_true", help="count, draw and judge ten episodes")

@@ -1,9 +1,9 @@
 """PPO from scratch (book chapter 3): act, judge the actions, improve the policy in small steps."""
 
-import argparse
 import copy
 import os
 import time
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -345,14 +345,14 @@ def check_update(settings: Settings) -> Rows:
     yield "approx_kl", last["approx_kl"], 0.025, 0.0249
 
 
-def verify(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, Rows]]:
+def verify(args: Namespace, settings: Settings) -> Iterator[tuple[str, Rows]]:
     """Check the five parts one by one."""
     print("PPO From Scratch -- Verification")
     for check in (check_network, check_gae, check_ppo_loss, check_value_loss, check_update):
         yield str(check.__doc__).rstrip("."), check(settings)
 
 
-def compare_sb3(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, Rows]]:
+def compare_sb3(args: Namespace, settings: Settings) -> Iterator[tuple[str, Rows]]:
     """Send a batch through Stable-Baselines3's buffer and PPO.train(), and through this file."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.logger import Logger
@@ -394,7 +394,7 @@ def compare_sb3(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[
     yield "Our loss and update match SB3 PPO.train()", rows
 
 
-def demo(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, Rows]]:
+def demo(args: Namespace, settings: Settings) -> Iterator[tuple[str, Rows]]:
     """Learn a task with one seed, draw the curve."""
     from matplotlib.figure import Figure
 
@@ -416,7 +416,7 @@ def demo(args: argparse.Namespace, settings: Settings) -> Iterator[tuple[str, Ro
 
 def main(argv: list[str] | None = None) -> int:
     """Run the chosen mode and return its exit code; without one, print the help and return 2."""
-    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
+    parser = ArgumentParser(usage=SUPPRESS, description=__doc__, argument_default=SUPPRESS)
     mode = parser.add_mutually_exclusive_group()
     for flag, run in (("--verify", verify), ("--compare-sb3", compare_sb3), ("--demo", demo)):
         mode.add_argument(flag, dest="run", action="store_const", const=run, help=run.__doc__)

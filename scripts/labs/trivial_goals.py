@@ -408,7 +408,7 @@ def bridge(n_episodes: int, seed: int) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the chosen mode and return its exit code; without one, print the help and return 2."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--verify", action="store_true", help="measure the claims of the chapter")
     mode.add_argument("--demo", action="store_true", help="print the table, store it and draw it")

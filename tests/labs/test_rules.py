@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from mutation import LABS
+from mutation import LABS, run_lab
 
 EVERY_LAB = sorted(LABS.glob("*.py"))
 DRAWING, SB3 = {"matplotlib"}, {"stable_baselines3"}
@@ -62,3 +62,14 @@ def test_every_region_is_closed_before_the_next_one_starts(lab: Path) -> None:
     assert [kind for kind, _ in marks] == ["start", "end"] * (len(marks) // 2)
     assert [name for _, name in marks[::2]] == [name for _, name in marks[1::2]]
     assert marks
+
+
+@every_lab
+@pytest.mark.parametrize("wrong", ["--seed=-1", "--seed=one", "--no-such-flag"])
+def test_a_wrong_command_line_ends_in_one_line(
+    lab: Path, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_lab(lab, "--verify", wrong).exit_code == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1, told
+    assert "error: " in told
