@@ -24,7 +24,8 @@ main() {
   place=$(echo "$PWD $image" | sha256)
   files=$(cat {requirements,requirements-dev,constraints,constraints-cpu}.txt | sha256)
   if ! up_to_date; then
-    exec 9>"$venv.lock"
+    { exec 9>"$venv.lock"; } 2>/dev/null ||
+      fail "cannot write to $PWD, where $venv belongs; change its permissions, or clone elsewhere"
     trap 'exit 130' INT # pip turns Ctrl-C into an ordinary failure
     locked_install
     trap - INT

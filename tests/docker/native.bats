@@ -86,6 +86,15 @@ time.sleep(20)' >"$BATS_TEST_TMPDIR/out" &
   [ "$status" -eq 42 ]
 }
 
+@test "a repository that cannot be written to: one line, exit 2" {
+  mkdir "$REPO/.venv.lock" # root may write anywhere, but not over a folder
+  DEV_BACKEND=native run --separate-stderr dev true
+  [ "$status" -eq 2 ]
+  [ "${#stderr_lines[@]}" -eq 2 ]
+  [[ ${stderr_lines[1]} == "dev.sh: cannot write to $REPO, where .venv belongs; "* ]]
+  not_called '^pip'
+}
+
 @test "the second run installs nothing" {
   dev true
   [ "$(calls '^pip')" -gt 0 ]
