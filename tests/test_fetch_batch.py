@@ -147,6 +147,14 @@ def test_specs_stay_plain_text_and_know_all_eight_vector_environments() -> None:
         fetch_vector_env.FetchNothing  # noqa: B018
 
 
+def test_only_what_make_vec_gives_by_default_is_ours() -> None:
+    with contextlib.closing(gym.make_vec("FetchReach-v4")) as ours:
+        assert isinstance(ours, FetchVectorEnv)
+    with contextlib.closing(gym.make_vec("FetchReach-v4", vectorization_mode="sync")) as theirs:
+        assert type(theirs) is gym.vector.SyncVectorEnv
+        assert theirs.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+
+
 def test_the_gymnasium_face_equals_a_sync_vector_env() -> None:
     ours = gym.make_vec("FetchPush-v4", num_envs=3, vectorization_mode="vector_entry_point")
     theirs = gym.make_vec(
