@@ -58,6 +58,10 @@ class Card:
     book: str  # the book's own figures, quoted
     book_fast_path: str  # and those of its short run
     training: Mapping[str, Any] = field(default_factory=dict)  # flags that differ from the defaults
+    book_metrics: Mapping[str, str] = field(default_factory=dict)  # the book's, by our names
+    # of curves.csv: (column, environment steps) → the book's value there; column → its good range
+    book_curve: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    book_signs: Mapping[str, str] = field(default_factory=dict)
     fast_path: str = "all --seed 0"  # sub-command and flags that make it
     over_seeds: str = "compare --seeds 0,1,2"
 

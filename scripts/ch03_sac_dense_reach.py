@@ -1,9 +1,10 @@
 """Book chapter 4: SAC learns FetchReachDense-v4, and is held against PPO on the same episodes.
 
 SAC is off-policy: every step is kept in a replay buffer and learned from many times. `throughput`
-shows what environments side by side are worth to it.
+shows what environments side by side are worth to it, and that they leave fewer gradient steps.
 """
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,12 @@ from robotics_rl.chapters import Card, Criterion
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
 
+BOOK = {
+    "success_rate": "1.00 ± 0.00",
+    "return_mean": "-0.93 ± 0.13",
+    "final_distance_mean": "0.016 ± 0.003",
+    "action_smoothness_mean": "1.68 (seed 0)",
+}
 CARD = Card(
     chapter="ch03",
     title="SAC on dense Reach (book chapter 4)",
@@ -29,8 +36,10 @@ CARD = Card(
         Criterion("return_mean", ">", -5.0),
         Criterion("final_distance_mean", "<", 0.03),
     ),
-    book="success 1.00 ± 0.00, return -0.93 ± 0.13, distance 0.016 ± 0.003 m (3 seeds × 1M steps)",
+    book=ch02_ppo_dense_reach.BOOK_IN_WORDS.format(**BOOK),
     book_fast_path="success ≥ 0.95, return > -5, distance < 0.03 m (500k steps)",
+    book_metrics=BOOK,
+    book_curve={("ent_coef", 30_000): "0.47", ("ent_coef", 1_000_000): "0.0004"},
 )
 SECONDS = 5.0  # of training per measurement of throughput
 ROUNDS = 3
@@ -62,6 +71,11 @@ def _add_throughput(add: Callable[..., cli.Parser]) -> None:
     cli.add_options(parser, Run, only=THROUGHPUT_FLAGS)
 
 
+def throughput_path(results_dir: str, run_tag: str | None) -> Path:
+    """Where the speeds by number of environments go."""
+    return Path(results_dir, run_tag or "", f"{CARD.chapter}_throughput.json")
+
+
 def throughput(given: Mapping[str, Any]) -> int:
     """Measure steps per second for each number of environments, in turn; write and print them."""
     try:
@@ -70,8 +84,8 @@ def throughput(given: Mapping[str, Any]) -> int:
         raise UsageError("cannot read --n-envs-list; write it as 1,2,4,8,16") from None
     asked = {name: given[name] for name in THROUGHPUT_FLAGS if name in given}
     settings = [CARD.settings({**asked, "n_envs": n, "learning_starts": 500}) for n in counts]
-    name = f"{CARD.chapter}_throughput.json"
-    path = Path(given.get("results_dir", EvalSettings.results_dir), asked.get("run_tag", ""), name)
+    results_dir = given.get("results_dir", EvalSettings.results_dir)
+    path = throughput_path(results_dir, asked.get("run_tag"))
     rendering.render_nothing()
     from robotics_rl.benchmarking import benchmark, measure_in_turn
     from robotics_rl.devices import resolve_device
@@ -89,8 +103,22 @@ def throughput(given: Mapping[str, Any]) -> int:
     result = benchmark(title, "environment steps per second", rows, ratios, device)
     artifacts.write_json(path, result)
     print(reporting.benchmark_table(result))
+    print(reporting.aligned(throughput_rows(rows)))
     print(f"OK: wrote {path}")
     return 0
+
+
+def throughput_rows(speeds: Mapping[str, Sequence[float]]) -> list[list[str]]:
+    """Speeds by number of environments, with what gets rarer as they get more: learning."""
+    rows = [["environments", "environment steps per second", "gradient steps per environment step"]]
+    rows[0].append("gradient steps per second")
+    for n_envs, values in speeds.items():
+        settings = CARD.settings({"n_envs": int(n_envs)})
+        updates = settings.flat_hyperparameters()["gradient_steps"] / settings.rollout_steps
+        speed = statistics.median(values)
+        steps = f"{speed:,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+        rows.append([n_envs, steps, f"{updates:.4g}", f"{speed * updates:.0f}"])
+    return rows
 
 
 def beside_ppo(given: Mapping[str, Any]) -> str:

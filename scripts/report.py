@@ -3,32 +3,27 @@
 `--check` writes nothing and exits 1 where a committed table does not match the JSON.
 """
 
-import dataclasses
 import inspect
 import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import benchmark_tables
 import ch00_proof_of_life
 import ch01_env_anatomy
-import ch02_ppo_dense_reach
-import ch03_sac_dense_reach
 import ch04_her_sparse_reach_push
 import chapter5_tables
+import dense_reach_tables
 import lab_seeds
 
 from robotics_rl import chapters, cli, schemas
-from robotics_rl.artifacts import RunPaths, atomic_write, read_json
+from robotics_rl.artifacts import atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
 from robotics_rl.solving_tables import spread
 
-CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
-FAST_PATH = "fastpath"  # run tag of the chapters' short runs
 BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
 
@@ -82,58 +77,9 @@ def headline_table() -> str:
     """Chapter, command, time, result."""
     rows = [["what", "command after `bash docker/dev.sh`", "min:s", "measured", "book"]]
     rows += [_proof_of_life(), _anatomy()]
-    for card in (*CARDS, ch04_her_sparse_reach_push.CARD):
-        if _evaluation(card, {"run_tag": FAST_PATH}).exists():
-            rows.append(_fast_path(card))
-        if card in CARDS and card.comparison_path(EvalSettings.results_dir, None).exists():
-            rows.append(_over_seeds(card))
+    for card in (*dense_reach_tables.CARDS, ch04_her_sparse_reach_push.CARD):
+        rows += dense_reach_tables.headlines(card)
     return _markdown(rows + chapter5_tables.headlines())
-
-
-def _fast_path(card: Card) -> list[str]:
-    """The chapter's short run with one seed."""
-    metadata, result = _documents(card, {"run_tag": FAST_PATH})
-    seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
-    return [
-        f"{card.title}: {metadata['steps_done']:,} steps",
-        f"`python {card.script} {card.fast_path}`",
-        _on_cores(seconds, metadata),
-        _summary(result["aggregate"]),
-        card.book_fast_path,
-    ]
-
-
-def _over_seeds(card: Card) -> list[str]:
-    """The chapter's published policies: Student's intervals over training seeds."""
-    comparison = read_json(card.comparison_path(EvalSettings.results_dir, None))
-    seeds = comparison["seeds"]
-    metadata = [_documents(card, {"seed": seed})[0] for seed in seeds]
-    steps = metadata[0]["total_steps"]
-    [group] = comparison["groups"].values()
-    success, reward, distance = (
-        group[name] for name in ("success_rate", "return_mean", "final_distance_mean")
-    )
-    return [
-        f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
-        f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
-        "each " + _on_cores(_mean_seconds(metadata), metadata[0]),
-        f"success {_over(success, '.2f')}, return {_over(reward, '.2f')}, "
-        f"distance {_over(distance, '.4f')} m",
-        card.book,
-    ]
-
-
-def _mean_seconds(trainings: Sequence[dict[str, Any]]) -> float:
-    return float(sum(one["training"]["wall_seconds"] for one in trainings) / len(trainings))
-
-
-def _on_cores(seconds: float, metadata: dict[str, Any]) -> str:
-    cores = metadata["cpu_cores"]
-    return f"{clock(seconds)} on {cores} core{'s' * (cores > 1)}"
-
-
-def _over(spread: dict[str, Any], form: str) -> str:
-    return f"{spread['mean']:{form}} ± {spread['t_half_width']:{form}}"
 
 
 def _proof_of_life() -> list[str]:
@@ -154,7 +100,7 @@ def _anatomy() -> list[str]:
         ch01_env_anatomy.TITLE,
         f"`python {ch01_env_anatomy.SCRIPT} all --seed 0`",
         clock(run["wall_seconds"]),
-        f"random actions: {_summary(floor)}",
+        f"random actions: {dense_reach_tables.summary(floor)}",
         ch01_env_anatomy.BOOK_FLOOR,
     ]
 
@@ -166,9 +112,11 @@ def results_page() -> str:
         "Made by `python scripts/report.py` from the JSON documents in this folder; "
         "nothing here is typed by hand.",
     ]
-    for card in CARDS:
-        if any(_trainings(card)):
-            parts += _chapter(card)
+    for card in dense_reach_tables.CARDS:
+        parts += _chapter(card)
+    if found := dense_reach_tables.throughput():
+        story, rows = found
+        parts += ["### Throughput", story, _markdown(rows)]
     parts += _chapter5()
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
@@ -177,23 +125,12 @@ def results_page() -> str:
 
 
 def _chapter(card: Card) -> Iterator[str]:
-    """Every published training of a chapter, metric by metric, with its files."""
+    """Every published training of a chapter, metric by metric, beside the book."""
     yield f"## {card.title}"
-    columns = [["", *(row.name for row in dataclasses.fields(schemas.Aggregate))]]
-    for given in _trainings(card):
-        metadata, result = _documents(card, given)
-        paths, evaluation = RunPaths.of(card.settings(given)), _evaluation(card, given)
-        link = evaluation.relative_to(EvalSettings.results_dir)
-        name = f"seed {metadata['seed']}, {metadata['steps_done']:,} steps"
-        made_by = f"[{name}]({link}) ([metadata](../{paths.metadata}), [curve](../{paths.curves}))"
-        columns.append([made_by, *_metrics(result["aggregate"])])
-    yield _markdown([list(row) for row in zip(*columns, strict=True)])
+    yield _markdown(dense_reach_tables.policies(card))
     yield f"Book: {card.book}; fast path: {card.book_fast_path}."
-    yield (
-        f"{result['n_episodes']} episodes each; trained on {metadata['cpu_cores']} cores of "
-        f"{metadata['device_name']} with mujoco {metadata['versions']['mujoco']}, the last one by "
-        f"`{shlex.join(metadata['command'])}`."
-    )
+    yield dense_reach_tables.story(card)
+    yield " ".join(dense_reach_tables.differences(card))
 
 
 def _chapter5() -> Iterator[str]:
@@ -214,18 +151,6 @@ def _chapter5() -> Iterator[str]:
     if found := chapter5_tables.journey():
         story, rows = found
         yield from (f"### Before it worked: {story}", _markdown(rows))
-
-
-def _trainings(card: Card) -> Iterator[dict[str, Any]]:
-    """The flags of a chapter's published trainings: the fast path, then every seed."""
-    every: list[dict[str, Any]] = [{"run_tag": FAST_PATH}, *({"seed": n} for n in range(10))]
-    for given in every:
-        if _evaluation(card, given).exists():
-            yield given
-
-
-def _evaluation(card: Card, given: dict[str, Any]) -> Path:
-    return card.evaluation_path(card.settings(given), EvalSettings.results_dir)
 
 
 def _floors() -> str:
@@ -268,28 +193,6 @@ def _labs() -> str:
             ]
         )
     return _markdown(rows)
-
-
-def _documents(card: Card, given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metadata and evaluation of one training of a chapter."""
-    metadata = RunPaths.of(card.settings(given)).metadata
-    return read_json(metadata), read_json(_evaluation(card, given))
-
-
-def _summary(aggregate: dict[str, Any]) -> str:
-    low, high = aggregate["success_rate_ci95"]
-    return (
-        f"success {aggregate['success_rate']:.2f} ({low:.2f} to {high:.2f}), "
-        f"return {aggregate['return_mean']:.2f}, "
-        f"distance {aggregate['final_distance_mean']:.4f} m"
-    )
-
-
-def _metrics(aggregate: dict[str, Any]) -> Iterator[str]:
-    for row in dataclasses.fields(schemas.Aggregate):
-        value = aggregate[row.name]
-        numbers = value if isinstance(value, list) else [value]
-        yield " to ".join("-" if n is None else f"{n:.4g}" for n in numbers)
 
 
 def _schemas() -> Iterator[list[str]]:

@@ -1,0 +1,306 @@
+"""The parts of the READMEs about dense Reach: PPO and SAC over seeds, beside the book's figures."""
+
+import dataclasses
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, linear_regression, stdev
+from typing import Any
+
+import ch02_ppo_dense_reach
+import ch03_sac_dense_reach
+from benchmark_tables import Rows
+
+from robotics_rl import schemas
+from robotics_rl.artifacts import RunPaths, read_json
+from robotics_rl.chapters import Card
+from robotics_rl.config import EvalSettings
+from robotics_rl.curves import read_curves
+from robotics_rl.progress import clock
+from robotics_rl.statistics import student_t_half_width
+
+CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
+FAST_PATH = {"run_tag": "fastpath"}  # the flags of a chapter's short run
+METRICS = [row.name for row in dataclasses.fields(schemas.Aggregate)]
+TOLERANCE = 0.02  # by which the steps of a logged value may differ from those asked for
+LAST_STEPS = 200_000  # of a training, in which its return is seen to wander
+Flags = Mapping[str, Any]
+Document = dict[str, Any]
+Curve = list[dict[str, float | None]]
+
+
+def headlines(card: Card) -> Iterator[list[str]]:
+    """Rows of the README's table: a chapter's short run, then its policies over seeds."""
+    if _evaluation(card, FAST_PATH).exists():
+        yield _short_run(card)
+    if card in CARDS and (comparison := _comparison(card)):
+        yield _over_seeds(card, comparison)
+
+
+def summary(aggregate: Document) -> str:
+    """An evaluation in a line."""
+    low, high = aggregate["success_rate_ci95"]
+    return (
+        f"success {aggregate['success_rate']:.2f} ({low:.2f} to {high:.2f}), "
+        f"return {aggregate['return_mean']:.2f}, "
+        f"distance {aggregate['final_distance_mean']:.4f} m"
+    )
+
+
+def policies(card: Card) -> Rows:
+    """Every published policy, metric by metric; mean and interval over seeds; the book."""
+    made = _trainings(card)
+    columns = [["", *METRICS, *_moments(card, made[-1])]]
+    columns += [list(_policy(card, given)) for given in made]
+    if comparison := _comparison(card):
+        columns.append(list(_spreads(card, comparison)))
+    book = [card.book_metrics.get(name, "") for name in METRICS]
+    columns.append(["book", *book, *card.book_curve.values()])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def story(card: Card) -> str:
+    """How a chapter's policies were made."""
+    metadata, result = _documents(card, _trainings(card)[-1])
+    return (
+        f"{result['n_episodes']} episodes each; trained on {_cores(metadata)} of "
+        f"{metadata['device_name']} with mujoco {metadata['versions']['mujoco']}, the last one by "
+        f"`{shlex.join(metadata['command'])}`."
+    )
+
+
+def differences(card: Card) -> Iterator[str]:
+    """Sentences on what separates a chapter's figures from the book's, as far as the data tell."""
+    if comparison := _comparison(card):
+        [group] = comparison["groups"].values()
+        yield _same_for_all(card, comparison["seeds"])
+        yield _one_difference(card)
+        yield _farthest(group["final_distance_mean"]["values"])
+        ends = [_last_steps(_curve(card, {"seed": seed})) for seed in comparison["seeds"]]
+        yield _wandering(ends)
+        yield from _signs(card, ends)
+        yield _verdict(card, group)
+
+
+def throughput() -> tuple[str, Rows] | None:
+    """What environments side by side are worth to SAC; None where it has not been measured."""
+    path = ch03_sac_dense_reach.throughput_path(EvalSettings.results_dir, None)
+    if not path.exists():
+        return None
+    document = read_json(path)
+    story = (
+        f"[{document['name']}]({path.name}), on {_cores(document)} of "
+        f"{document['device_name']}, median of {document['rounds']} rounds (range), by "
+        f"`{shlex.join(document['command'])}`. SAC takes its gradient step after a step of all "
+        "environments: more of them collect faster, and learn less from each step."
+    )
+    counts = sorted(document["rows"], key=int)
+    rows = {n_envs: document["rows"][n_envs] for n_envs in counts}
+    return story, ch03_sac_dense_reach.throughput_rows(rows)
+
+
+def _same_for_all(card: Card, seeds: Sequence[int]) -> str:
+    results = [_documents(card, {"seed": seed})[1] for seed in seeds]
+    simulators = sorted({result["versions"]["mujoco"] for result in results})
+    episodes = results[0]["seeds"]
+    return (
+        "**Why not the book's figures?** Every seed was evaluated on the same "
+        f"{len(episodes)} episodes (reset seeds {min(episodes)} to {max(episodes)}) with mujoco "
+        f"{' and '.join(simulators)}, so only training differs between the seeds."
+    )
+
+
+def _one_difference(card: Card) -> str:
+    """Return and distance of all policies lie on one line."""
+    groups = [g for one in CARDS if (found := _comparison(one)) for g in found["groups"].values()]
+    distances, returns = (
+        [value for group in groups for value in group[name]["values"].values()]
+        for name in ("final_distance_mean", "return_mean")
+    )
+    slope, start = linear_regression(distances, returns)
+    off = max(abs(start + slope * d - r) for d, r in zip(distances, returns, strict=True))
+    distance, reward = (_book(card, name) for name in ("final_distance_mean", "return_mean"))
+    return (
+        "Return and distance tell of one difference, how far from its goal the arm comes to rest: "
+        f"all {len(returns)} policies of both chapters have a return of {start:.2f} - "
+        f"{-slope:.1f} × distance, {off:.3f} off at most, and the book's distance makes it "
+        f"{start + slope * distance:.2f}, beside its {reward:.2f}."
+    )
+
+
+def _farthest(distances: Mapping[str, float]) -> str:
+    seed = max(distances, key=lambda seed: distances[seed])
+    others = [f"{value:.4f}" for other, value in distances.items() if other != seed]
+    return (
+        f"Seed {seed} rests farthest away, at {distances[seed]:.4f} m, "
+        f"the others at {' and '.join(others)} m."
+    )
+
+
+def _wandering(ends: Sequence[Curve]) -> str:
+    """What counts for more: the seed, or the moment at which its training happens to end."""
+    returns = [_column(end, "ep_rew_mean") for end in ends]
+    within, between = fmean(map(stdev, returns)), stdev(map(fmean, returns))
+    more, less = sorted(
+        [(within, "the moment at which it ends"), (between, "its seed")], reverse=True
+    )
+    return (
+        f"In the last {LAST_STEPS:,} steps of training the return of its episodes has a standard "
+        f"deviation of {within:.3f} within a seed and of {between:.3f} between the means of seeds: "
+        f"what a training comes to depends more on {more[1]} than on {less[1]}."
+    )
+
+
+def _signs(card: Card, ends: Sequence[Curve]) -> Iterator[str]:
+    """What a training logs at its end, beside the range that the book calls good."""
+    means = {name: fmean(fmean(_column(end, name)) for end in ends) for name in card.book_signs}
+    told = (f"{name} {mean:.2f} (book: {card.book_signs[name]})" for name, mean in means.items())
+    if means:
+        yield f"On average it logs {' and '.join(told)} there."
+
+
+def _last_steps(curve: Curve) -> Curve:
+    return [row for row in curve if _steps(row) > _steps(curve[-1]) - LAST_STEPS]
+
+
+def _column(curve: Curve, name: str) -> list[float]:
+    return [value for row in curve if (value := row[name]) is not None]
+
+
+def _steps(row: Mapping[str, float | None]) -> int:
+    return int(row["env_steps"] or 0)
+
+
+def _verdict(card: Card, group: Mapping[str, Document]) -> str:
+    """Whether the book's means can be told from ours."""
+    is_inside = [
+        abs(group[name]["mean"] - _book(card, name)) <= group[name]["t_half_width"]
+        for name in ("return_mean", "final_distance_mean")
+    ]
+    reward, distance = ("inside" if one else "outside" for one in is_inside)
+    n_seeds = len(group["return_mean"]["values"])
+    last = "show no difference, and rule none out" if all(is_inside) else "do show a difference"
+    return (
+        f"The book's return lies {reward} our interval and its distance {distance}: "
+        f"{n_seeds} seeds {last}."
+    )
+
+
+def _book(card: Card, metric: str) -> float:
+    return float(card.book_metrics[metric].split()[0])
+
+
+def _short_run(card: Card) -> list[str]:
+    metadata, result = _documents(card, FAST_PATH)
+    seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
+    return [
+        f"{card.title}: {metadata['steps_done']:,} steps",
+        f"`python {card.script} {card.fast_path}`",
+        f"{clock(seconds)} on {_cores(metadata)}",
+        summary(result["aggregate"]),
+        card.book_fast_path,
+    ]
+
+
+def _over_seeds(card: Card, comparison: Document) -> list[str]:
+    """The chapter's published policies: Student's intervals over training seeds."""
+    seeds = comparison["seeds"]
+    metadata = [_documents(card, {"seed": seed})[0] for seed in seeds]
+    steps = metadata[0]["total_steps"]
+    seconds = fmean(one["training"]["wall_seconds"] for one in metadata)
+    [group] = comparison["groups"].values()
+    forms = {"success_rate": ".2f", "return_mean": ".2f", "final_distance_mean": ".4f"}
+    success, reward, distance = (
+        f"{group[name]['mean']:{form}} ± {group[name]['t_half_width']:{form}}"
+        for name, form in forms.items()
+    )
+    return [
+        f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
+        f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
+        f"each {clock(seconds)} on {_cores(metadata[0])}",
+        f"success {success}, return {reward}, distance {distance} m",
+        card.book,
+    ]
+
+
+def _cores(document: Document) -> str:
+    n = document["cpu_cores"]
+    return f"{n} core{'s' * (n > 1)}"
+
+
+def _policy(card: Card, given: Flags) -> Iterator[str]:
+    """A column: where a policy's files are, its metrics, what its curve logged."""
+    metadata, result = _documents(card, given)
+    paths, evaluation = RunPaths.of(card.settings(given)), _evaluation(card, given)
+    name = f"seed {metadata['seed']}, {metadata['steps_done']:,} steps"
+    link = evaluation.relative_to(EvalSettings.results_dir)
+    yield f"[{name}]({link}) ([metadata](../{paths.metadata}), [curve](../{paths.curves}))"
+    for metric in METRICS:
+        value = result["aggregate"][metric]
+        numbers = value if isinstance(value, list) else [value]
+        yield " to ".join("-" if n is None else f"{n:.4g}" for n in numbers)
+    for value in _logged(card, given):
+        yield "" if value is None else f"{value:.4g}"
+
+
+def _spreads(card: Card, comparison: Document) -> Iterator[str]:
+    """A column: mean and Student's interval over seeds, of metrics and of curves."""
+    seeds = comparison["seeds"]
+    link = card.comparison_path(EvalSettings.results_dir, None).name
+    yield f"[seeds {', '.join(map(str, seeds))}]({link}): mean ± 95 % (Student)"
+    [group] = comparison["groups"].values()
+    for metric in METRICS:
+        one = group.get(metric)
+        yield _over(one["mean"], one["t_half_width"]) if one else ""
+    for values in zip(*(_logged(card, {"seed": seed}) for seed in seeds), strict=True):
+        known = [value for value in values if value is not None]
+        yield _over(fmean(known), student_t_half_width(known)) if len(known) == len(seeds) else ""
+
+
+def _over(mean: float, half_width: float | None) -> str:
+    return f"{mean:.4g}" + ("" if half_width is None else f" ± {half_width:.2g}")
+
+
+def _logged(card: Card, given: Flags) -> list[float | None]:
+    """What a training's curve holds where the book tells of it; None where it ended before."""
+    curve = _curve(card, given)
+    rows = {(name, step): _row_at(curve, step) for name, step in card.book_curve}
+    return [row[name] if row else None for (name, _), row in rows.items()]
+
+
+def _moments(card: Card, given: Flags) -> Iterator[str]:
+    """What the book tells of a curve, and at which steps this one has it."""
+    for name, step in card.book_curve:
+        row = _row_at(_curve(card, given), step)
+        yield f"{name} at {_steps(row) if row else step:,} steps"
+
+
+def _row_at(curve: Curve, step: int) -> dict[str, float | None] | None:
+    """The row logged nearest to a step; None where none is near."""
+    nearest = min(curve, key=lambda row: abs(_steps(row) - step))
+    return nearest if abs(_steps(nearest) - step) <= TOLERANCE * step else None
+
+
+def _curve(card: Card, given: Flags) -> Curve:
+    return read_curves(RunPaths.of(card.settings(given)).curves)
+
+
+def _trainings(card: Card) -> list[Flags]:
+    """The flags of a chapter's published trainings: the fast path, then every seed."""
+    every: list[Flags] = [FAST_PATH, *({"seed": seed} for seed in range(10))]
+    return [given for given in every if _evaluation(card, given).exists()]
+
+
+def _comparison(card: Card) -> Document | None:
+    path = card.comparison_path(EvalSettings.results_dir, None)
+    return read_json(path) if path.exists() else None
+
+
+def _evaluation(card: Card, given: Flags) -> Path:
+    return card.evaluation_path(card.settings(given), EvalSettings.results_dir)
+
+
+def _documents(card: Card, given: Flags) -> tuple[Document, Document]:
+    """Metadata and evaluation of one training of a chapter."""
+    metadata = RunPaths.of(card.settings(given)).metadata
+    return read_json(metadata), read_json(_evaluation(card, given))
