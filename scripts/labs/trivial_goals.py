@@ -258,18 +258,16 @@ def check_survivors(episodes: Episodes, pairs: Pairs, seed: int) -> bool:
     return verdict(passed, "survivors: only trivial pairs go, none of them at p = 1, all at p = 0")
 
 
-CHECKS = [check_textbook, check_future, check_judgement, check_filter, check_survivors]
-
-
 def verify(n_episodes: int, seed: int) -> int:
     """Run the five checks on the same episodes; return the exit code."""
     print("Trivial Goals -- Verification")
     print(f"{ENV_ID}, {n_episodes} episodes of random actions, k = {K}, seed {seed}")
     episodes = early_episodes(n_episodes, seed)
     pairs = future_goals(episodes.achieved, K, stream(seed))
-    failed = [check(episodes, pairs, seed) for check in CHECKS].count(False)
+    checks = [check_textbook, check_future, check_judgement, check_filter, check_survivors]
+    failed = [check(episodes, pairs, seed) for check in checks].count(False)
     if failed:
-        print(f"[FAILED] {failed} of {len(CHECKS)} checks")
+        print(f"[FAILED] {failed} of {len(checks)} checks")
     else:
         print("[ALL PASS] Trivial goals verified")
     return 1 if failed else 0

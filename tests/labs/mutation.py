@@ -9,24 +9,31 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
+import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
 
+import pytest
+
 LABS = Path(__file__).resolve().parents[2] / "scripts" / "labs"
 
 
 class Fault(NamedTuple):
-    """One wrong edit: `old`, found exactly once, becomes `new`; `flag` is the mode to notice it."""
+    """One wrong edit: `old`, found exactly once, becomes `new`.
+
+    `flag` is the mode that notices it, `sign` what it then prints besides a [FAIL].
+    """
 
     name: str
     old: str
     new: str
     flag: str = "--verify"
+    sign: str = ""
 
 
 class Outcome(NamedTuple):
@@ -34,7 +41,11 @@ class Outcome(NamedTuple):
 
     exit_code: int
     output: str
-    seconds: float
+
+    @property
+    def last_line(self) -> str:
+        """The verdict on all checks."""
+        return self.output.splitlines()[-1]
 
     @property
     def failed_claims(self) -> list[str]:
@@ -72,13 +83,12 @@ def loaded_lab(lab: Path, fault: Fault | None = None) -> Iterator[ModuleType]:
 
 def run_module(module: ModuleType, *arguments: str) -> Outcome:
     """Run `main(arguments)` of a loaded lab. An exception passes through: a crash is no verdict."""
-    start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()) as output:
         try:
             exit_code = module.main(list(arguments))
         except SystemExit as stop:  # argparse
             exit_code = stop.code
-    return Outcome(exit_code, output.getvalue(), time.perf_counter() - start)
+    return Outcome(exit_code, output.getvalue())
 
 
 def run_lab(lab: Path, *arguments: str, fault: Fault | None = None) -> Outcome:
@@ -87,6 +97,60 @@ def run_lab(lab: Path, *arguments: str, fault: Fault | None = None) -> Outcome:
         return run_module(module, *arguments)
 
 
-def run_faults(lab: Path, faults: Iterable[Fault]) -> dict[str, Outcome]:
-    """Per fault, what the lab with this one fault says when run with the fault's flag."""
-    return {fault.name: run_lab(lab, fault.flag, fault=fault) for fault in faults}
+def typed(lab: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The lab as a reader starts it, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, f"scripts/labs/{lab.name}", *arguments],
+        cwd=LABS.parents[1],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def by_check(faults: Mapping[str, Sequence[Fault]]) -> pytest.MarkDecorator:
+    """Gives a test each `check`, a function of the lab, with each `fault` that it must notice."""
+    pairs = [(check, fault) for check, listed in faults.items() for fault in listed]
+    names = [f"{check}: {fault.name}" for check, fault in pairs]
+    return pytest.mark.parametrize(("check", "fault"), pairs, ids=names)
+
+
+def leave_only(module: ModuleType, check: str) -> None:
+    """Empty every other check of the lab: one is to notice, and the others take their time."""
+    checks = {
+        name
+        for name, value in vars(module).items()
+        if name.startswith(("check_", "compare_")) and value.__module__ == module.__name__
+    } - {"compare_sb3"}  # a mode
+    assert check in checks
+    for other in checks - {check}:
+        setattr(module, other, lambda *_: ())  # no rows to judge, and no failure
+
+
+def assert_notices(
+    lab: Path,
+    fault: Fault,
+    *arguments: str,
+    check: str | None = None,
+    prepare: Callable[[ModuleType], None] = lambda module: None,
+) -> None:
+    """With the fault in it, the lab's own mode fails.
+
+    Args:
+        lab: file.
+        fault: the wrong edit.
+        arguments: more of them, after the mode's flag.
+        check: the one function of the lab to run; None leaves the mode whole.
+        prepare: what to do to the module before, say to share what takes long.
+    """
+    with loaded_lab(lab, fault) as module:
+        prepare(module)
+        if check is not None:
+            leave_only(module, check)
+        outcome = run_module(module, fault.flag, *arguments)
+    assert outcome.exit_code == 1, f"{fault.name} goes unnoticed:\n{outcome.output}"
+    n_failed = len(outcome.failed_claims)
+    assert n_failed == 1 if check else n_failed >= 1
+    assert re.fullmatch(rf"\[FAILED\] {n_failed} of \d+ checks", outcome.last_line)
+    assert fault.sign in outcome.output

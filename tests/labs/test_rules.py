@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import resource
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from mutation import LABS, run_lab
+from mutation import LABS, run_lab, typed
 
 EVERY_LAB = sorted(LABS.glob("*.py"))
 DRAWING, SB3 = {"matplotlib"}, {"stable_baselines3"}
@@ -73,3 +74,18 @@ def test_a_wrong_command_line_ends_in_one_line(
     told = capsys.readouterr().err
     assert told.count("\n") == 1, told
     assert "error: " in told
+
+
+@every_lab
+def test_typed_verify_passes_within_a_minute_even_where_no_gl_backend_works(lab: Path) -> None:
+    before = cpu_seconds_of_children()
+    outcome = typed(lab, "--verify", MUJOCO_GL="no-such-backend")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert outcome.stdout.splitlines()[-1].startswith("[ALL PASS] ")
+    assert cpu_seconds_of_children() - before <= 60
+
+
+def cpu_seconds_of_children() -> float:
+    """What a busy machine does not change, unlike the time on the clock."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from mutation import LABS, Fault, Outcome, loaded_lab, run_lab, run_module
+from mutation import LABS, Fault, assert_notices, by_check, loaded_lab, run_lab, run_module
 
 from robotics_rl.recipes import RECIPES
 from robotics_rl.replay.hindsight import MOVED_DISTANCE
@@ -21,55 +18,46 @@ from robotics_rl.replay.hindsight import MOVED_DISTANCE
 LAB = LABS / "trivial_goals.py"
 REGIONS = ["early_episodes", "future_goals", "is_trivial", "keep_few_trivial", "share_after"]
 
-# The words by which a claim of --verify is recognised.
-TEXTBOOK, FUTURE, JUDGEMENT, FILTER, SURVIVORS = (
-    "textbook: ",
-    "future: ",
-    "judgement: ",
-    "filter: ",
-    "survivors: ",
-)
 JUDGED = "is_trivial(pairs.before, pairs.goal, THRESHOLD)\n    return"
 DRAWN = "rng.integers(step, horizon)"
 CHOSEN = "goal=achieved[episode, outcome + 1]"
 KEPT = "return ~trivial | (rng.random(trivial.shape) < keep)"
-CAUGHT_BY_VERIFY = [
-    (Fault("comparison flipped", "axis=-1) <= threshold", "axis=-1) >= threshold"), JUDGEMENT),
-    (Fault("threshold excluded", "axis=-1) <= threshold", "axis=-1) < threshold"), JUDGEMENT),
-    (
+CAUGHT_BY_VERIFY = {
+    "check_judgement": [
+        Fault("comparison flipped", "axis=-1) <= threshold", "axis=-1) >= threshold"),
+        Fault("threshold excluded", "axis=-1) <= threshold", "axis=-1) < threshold"),
         Fault("distance in the plane", "norm(before - goal,", "norm((before - goal)[..., :2],"),
-        JUDGEMENT,
-    ),
-    (Fault("threshold of 4 cm", "THRESHOLD = 0.05", "THRESHOLD = 0.04"), JUDGEMENT),
-    (Fault("judged after the step", JUDGED, JUDGED.replace("before", "after")), JUDGEMENT),
-    (
+        Fault("threshold of 4 cm", "THRESHOLD = 0.05", "THRESHOLD = 0.04"),
+        Fault("judged after the step", JUDGED, JUDGED.replace("before", "after")),
         Fault(
             "rewarded before the step",
             "pairs.after, pairs.goal, THR",
             "pairs.before, pairs.goal, THR",
         ),
-        JUDGEMENT,
-    ),
-    (Fault("goals of the past", DRAWN, "rng.integers(0, step + 1)"), FUTURE),
-    (Fault("goals of the episode", DRAWN, "rng.integers(0, horizon, size=len(step))"), FUTURE),
-    (Fault("goals of the end", DRAWN, "np.full_like(step, horizon - 1)"), FUTURE),
-    (Fault("own outcome left out", DRAWN, f"np.minimum({DRAWN} + 1, horizon - 1)"), FUTURE),
-    (Fault("goal before the outcome", CHOSEN, "goal=achieved[episode, outcome]"), FUTURE),
-    (Fault("goals of other episodes", CHOSEN, "goal=achieved[episode - 1, outcome + 1]"), FUTURE),
-    (
+    ],
+    "check_future": [
+        Fault("goals of the past", DRAWN, "rng.integers(0, step + 1)"),
+        Fault("goals of the episode", DRAWN, "rng.integers(0, horizon, size=len(step))"),
+        Fault("goals of the end", DRAWN, "np.full_like(step, horizon - 1)"),
+        Fault("own outcome left out", DRAWN, f"np.minimum({DRAWN} + 1, horizon - 1)"),
+        Fault("goal before the outcome", CHOSEN, "goal=achieved[episode, outcome]"),
+        Fault("goals of other episodes", CHOSEN, "goal=achieved[episode - 1, outcome + 1]"),
         Fault(
             "after is before", "after=achieved[episode, step + 1]", "after=achieved[episode, step]"
         ),
-        FUTURE,
-    ),
-    (Fault("filter ignored", KEPT, "return np.ones_like(trivial)"), FILTER),
-    (Fault("keep inverted", "< keep)", ">= keep)"), FILTER),
-    (Fault("the wrong ones kept", KEPT, KEPT.replace("~", "")), FILTER),
-    (Fault("all thinned out", KEPT, "return rng.random(trivial.shape) < keep"), SURVIVORS),
-    (Fault("all trivial ones dropped", KEPT, "return ~trivial | (keep == 1)"), FILTER),
-    (Fault("formula without denominator", " / (keep * share + (1.0 - share))", ""), FILTER),
-    (Fault("denominator of everything", "+ (1.0 - share))", "+ 1.0)"), FILTER),
-]
+    ],
+    "check_filter": [
+        Fault("filter ignored", KEPT, "return np.ones_like(trivial)"),
+        Fault("keep inverted", "< keep)", ">= keep)"),
+        Fault("the wrong ones kept", KEPT, KEPT.replace("~", "")),
+        Fault("all trivial ones dropped", KEPT, "return ~trivial | (keep == 1)"),
+        Fault("formula without denominator", " / (keep * share + (1.0 - share))", ""),
+        Fault("denominator of everything", "+ (1.0 - share))", "+ 1.0)"),
+    ],
+    "check_survivors": [
+        Fault("all thinned out", KEPT, "return rng.random(trivial.shape) < keep"),
+    ],
+}
 # These change what is played, so the episodes shared by the others would hide them.
 CAUGHT_WHEN_PLAYED = [
     Fault("an arm at rest", "env.action_space.sample()", "0 * env.action_space.sample()"),
@@ -103,31 +91,14 @@ def share(module: ModuleType, played: tuple[np.ndarray, np.ndarray]) -> None:
     module.early_episodes = lambda n, seed: module.Episodes(*(part[:n] for part in played))
 
 
-def run_faulty(fault: Fault, played: tuple[np.ndarray, np.ndarray]) -> Outcome:
-    with loaded_lab(LAB, fault) as module:
-        share(module, played)
-        return run_module(module, fault.flag)
-
-
-def last_line(outcome: Outcome) -> str:
-    return outcome.output.splitlines()[-1]
-
-
 # What it prints
 
 
-def test_typed_verify_passes_even_where_no_gl_backend_works() -> None:
-    typed = subprocess.run(
-        [sys.executable, "scripts/labs/trivial_goals.py", "--verify"],
-        cwd=LABS.parents[1],
-        env={**os.environ, "MUJOCO_GL": "no-such-backend"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert typed.returncode == 0, typed.stderr
-    assert typed.stdout.count("[PASS] ") == 5
-    assert typed.stdout.splitlines()[-1] == "[ALL PASS] Trivial goals verified"
+def test_verify_passes(lab: ModuleType) -> None:
+    outcome = run_module(lab, "--verify")
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.output.count("[PASS] ") == 5
+    assert outcome.last_line == "[ALL PASS] Trivial goals verified"
 
 
 def test_verify_passes_even_where_no_block_was_pushed_far() -> None:
@@ -139,7 +110,7 @@ def test_verify_passes_even_where_no_block_was_pushed_far() -> None:
 def test_bridge_passes(lab: ModuleType) -> None:
     outcome = run_module(lab, "--bridge")
     assert "SB3" in outcome.output
-    assert last_line(outcome) == "[BRIDGE OK] Bridging proof passed"
+    assert outcome.last_line == "[BRIDGE OK] Bridging proof passed"
     assert outcome.exit_code == 0
 
 
@@ -248,29 +219,19 @@ def test_every_later_outcome_is_drawn_equally_often(lab: ModuleType) -> None:
 # That its checks can fail
 
 
-@pytest.mark.parametrize(
-    ("fault", "claim"), CAUGHT_BY_VERIFY, ids=[fault.name for fault, _ in CAUGHT_BY_VERIFY]
-)
-def test_verify_notices(fault: Fault, claim: str, played: tuple[np.ndarray, np.ndarray]) -> None:
-    outcome = run_faulty(fault, played)
-    assert outcome.exit_code == 1
-    assert any(failed.startswith(claim) for failed in outcome.failed_claims)
-    assert last_line(outcome) == f"[FAILED] {len(outcome.failed_claims)} of 5 checks"
+@by_check(CAUGHT_BY_VERIFY)
+def test_verify_notices(check: str, fault: Fault, played: tuple[np.ndarray, np.ndarray]) -> None:
+    assert_notices(LAB, fault, check=check, prepare=lambda module: share(module, played))
 
 
 @pytest.mark.parametrize("fault", CAUGHT_WHEN_PLAYED, ids=lambda fault: fault.name)
 def test_verify_notices_what_was_not_played_at_random(fault: Fault) -> None:
-    outcome = run_lab(LAB, "--verify", "--episodes", "10", fault=fault)
-    assert outcome.exit_code == 1
-    assert any(failed.startswith(TEXTBOOK) for failed in outcome.failed_claims)
+    assert_notices(LAB, fault, "--episodes", "10", check="check_textbook")
 
 
 @pytest.mark.parametrize("fault", CAUGHT_BY_BRIDGE, ids=lambda fault: fault.name)
 def test_bridge_notices(fault: Fault, played: tuple[np.ndarray, np.ndarray]) -> None:
-    outcome = run_faulty(fault, played)
-    assert outcome.exit_code == 1
-    assert len(outcome.failed_claims) == 1
-    assert last_line(outcome) == "[FAILED] 1 of 1 checks"
+    assert_notices(LAB, fault, prepare=lambda module: share(module, played))
 
 
 def test_it_counts_by_the_measures_of_training(lab: ModuleType) -> None:
