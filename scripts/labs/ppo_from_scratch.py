@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, MultivariateNormal, Normal
 
 Dist = Distribution  # a Normal or, if discrete, a Categorical
-Info = dict[str, float]
 Rows = Iterable[tuple[str, Any, Any, float]]  # name, measured, expected, bound on the difference
-# A step: observation (obs_dim,), action (act_dim,) or, if discrete, (1,), log_prob and value (),
-# cut_value: V of the last observation if only the time limit ended the episode, else 0.
-Transition = namedtuple("Transition", "observation action log_prob value reward done cut_value")
+# A step: obs (obs_dim,), action (act_dim,) or, if discrete, (1,), log_prob and value (), success or
+# None if the task has none, cut_value: V of the last obs if only the time limit ended it, else 0.
+Transition = namedtuple("Transition", "obs action log_prob value reward done cut_value success")
+Rollout = tuple[list[Transition], Tensor, list[float]]
 # What an update learns from: observations and actions of B steps, all else (B,).
 Batch = namedtuple("Batch", "observations actions old_log_probs advantages returns")
 
 
 class Settings(NamedTuple):
-    """What the exercises turn; each is a flag. The order is that of Stable-Baselines3's PPO."""
+    """What the exercises turn; each is a flag. In the order of SB3's PPO, then of ppo_update."""
 
     learning_rate: Annotated[float, "of Adam"] = 1e-3
     n_steps: Annotated[int, "steps of a rollout"] = 1024
@@ -35,8 +35,8 @@ class Settings(NamedTuple):
     gamma: Annotated[float, "discount; FetchReachDense has 0.95"] = 0.99
     gae_lambda: Annotated[float, "0: trust V after one step, 1: what came of it alone"] = 0.95
     clip_range: Annotated[float, "a ratio may leave 1 by this much"] = 0.2
-    entropy_coef: Annotated[float, "weight of the entropy in the loss"] = 0.0
     value_coef: Annotated[float, "weight of the value loss; CartPole has 0.02"] = 0.5
+    entropy_coef: Annotated[float, "weight of the entropy in the loss"] = 0.0
 
 
 # --8<-- [start:actor_critic_network]
@@ -92,24 +92,22 @@ def compute_gae(
 # --8<-- [start:ppo_loss]
 def compute_ppo_loss(
     dist: Dist, old_log_probs: Tensor, actions: Tensor, advantages: Tensor, clip_range: float = 0.2
-) -> tuple[Tensor, Info]:
+) -> tuple[Tensor, dict[str, float]]:
     """The clipped loss, a scalar, of today's policy dist; old_log_probs, advantages: (B,)."""
     log_ratio = dist.log_prob(actions).sum(-1) - old_log_probs
     ratio = log_ratio.exp()  # r = pi(a|s) / pi_old(a|s)
     clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
     # L = -E[min(r A, clip(r, 1 - eps, 1 + eps) A)]
     loss = -torch.min(ratio * advantages, clipped * advantages).mean()
-    return loss, {
-        "policy_loss": loss.item(),
-        "approx_kl": (ratio - 1.0 - log_ratio).mean().item(),  # of pi_old from pi, >= 0
-        "clip_fraction": ((ratio - 1.0).abs() > clip_range).float().mean().item(),
-        "ratio_mean": ratio.mean().item(),
-    }
+    kl = (ratio - 1.0 - log_ratio).mean()  # of pi_old from pi, >= 0
+    info = {"policy_loss": loss, "approx_kl": kl, "ratio_mean": ratio.mean()}
+    info["clip_fraction"] = ((ratio - 1.0).abs() > clip_range).float().mean()
+    return loss, {name: value.item() for name, value in info.items()}
 
 
 # --8<-- [end:ppo_loss]
 # --8<-- [start:value_loss]
-def compute_value_loss(values: Tensor, returns: Tensor) -> tuple[Tensor, Info]:
+def compute_value_loss(values: Tensor, returns: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Half the mean squared error of values (B,) as predictions of returns (B,), a scalar."""
     errors = values - returns
     loss = 0.5 * errors.pow(2).mean()  # L = 1/2 E[(V(s) - R)^2]
@@ -128,7 +126,7 @@ def ppo_update(
     value_coef: float = 0.5,
     entropy_coef: float = 0.0,
     max_grad_norm: float = 0.5,
-) -> Info:
+) -> dict[str, float]:
     """One gradient step on the batch."""
     obs, actions, old_log_probs, advantages, returns = batch
     dist, values = model(obs)
@@ -151,27 +149,24 @@ def ppo_update(
 # --8<-- [end:ppo_update]
 # --8<-- [start:ppo_training_loop]
 @torch.no_grad()
-def collect_rollout(
-    env: Any, model: ActorCritic, n_steps: int, device: str
-) -> tuple[list[Transition], Tensor, list[float]]:
+def collect_rollout(env: Any, model: ActorCritic, n_steps: int, device: str) -> Rollout:
     """Act n_steps times: the transitions, V () of what comes next, returns of finished episodes."""
     transitions, episode_returns = [], []
-    # The next call goes on with the episode that this one leaves unfinished.
+    # The next call goes on with the episode that this one leaves unfinished, at the env itself.
     obs, so_far = getattr(env, "unfinished", None) or (env.reset()[0], 0.0)
     for _ in range(n_steps):
         seen = torch.as_tensor(obs, dtype=torch.float32, device=device)  # (obs_dim,)
         dist, value = model(seen)
         action = dist.sample()
-        log_prob = dist.log_prob(action).sum(-1)
         chosen = action.cpu().numpy().reshape(env.action_space.shape)
         obs, reward, terminated, truncated, info = env.step(chosen)
         done, so_far = terminated or truncated, so_far + float(reward)
         # The book's listing takes a time limit for a termination; V says what was still to come.
         cut_value = float(model(seen.new_tensor(obs))[1]) if truncated and not terminated else 0.0
-        transitions.append(Transition(seen, action, log_prob, value, reward, done, cut_value))
+        told = (reward, done, cut_value, info.get("is_success"))
+        transitions.append(Transition(seen, action, dist.log_prob(action).sum(-1), value, *told))
         if done:
             episode_returns.append(so_far)
-            env.successes = [*getattr(env, "successes", []), info.get("is_success")]
             obs, so_far = env.reset()[0], 0.0
     env.unfinished = obs, so_far
     return transitions, model(seen.new_tensor(obs))[1], episode_returns
@@ -181,9 +176,9 @@ def transitions_to_batch(
     transitions: list[Transition], next_value: Tensor, gamma: float = 0.99, gae_lambda: float = 0.95
 ) -> Batch:
     """The T transitions of a rollout as a batch of B = T."""
-    tensors = zip(*(step[:4] for step in transitions), strict=True)
-    observations, actions, log_probs, values = map(torch.stack, tensors)
-    rewards, dones, cut_values = values.new_tensor([step[4:] for step in transitions]).T
+    columns = list(zip(*transitions, strict=True))
+    observations, actions, log_probs, values = map(torch.stack, columns[:4])
+    rewards, dones, cut_values = values.new_tensor(columns[4:7])
     rewards = rewards + gamma * cut_values  # r_t + gamma V(s_{t+1}), where done drops the latter
     advantages, returns = compute_gae(rewards, values, next_value, dones, gamma, gae_lambda)
     return Batch(observations, actions, log_probs, advantages, returns)
@@ -207,39 +202,45 @@ def make_env(env_id: str) -> Any:
     return gym.wrappers.NormalizeObservation(gym.wrappers.FlattenObservation(env))
 
 
+def evaluate(env: Any, model: ActorCritic, n_episodes: int = 20) -> list[tuple[float, Any]]:
+    """(return, success) of fresh episodes, which leave the scale of observations as it is."""
+    env.set_wrapper_attr("update_running_mean", False, force=False)
+    env.unfinished, found = None, []
+    while len(found) < n_episodes:
+        transitions, _, returns = collect_rollout(env, model, 500, "cpu")
+        found += zip(returns, [step.success for step in transitions if step.done], strict=True)
+    env.set_wrapper_attr("update_running_mean", True, force=False)
+    return found[:n_episodes]
+
+
 def learn(env_id: str, seed: int, total_steps: int, settings: Settings) -> dict[str, Any]:
     """Act, judge, improve until rollouts, then fresh episodes reach the target; print a table."""
     torch.set_num_threads(1)  # more of them only wait for each other on networks this small
     torch.manual_seed(seed)
-    target, start, env = TASKS[env_id][0], time.perf_counter(), make_env(env_id)
+    target, start, env, recent = TASKS[env_id][0], time.perf_counter(), make_env(env_id), []
     env.reset(seed=seed)
     act_dim, discrete = gym.spaces.flatdim(env.action_space), env.action_space.shape == ()
     model = ActorCritic(env.observation_space.shape[0], act_dim, discrete=discrete)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, eps=1e-5)
-    coefs = (settings.clip_range, settings.value_coef, settings.entropy_coef)
     found: dict[str, Any] = {"seed": seed, "steps_to_target": None, "curve": []}
-    recent: list[float] = []
     print(f"{env_id}, seed {seed}\niteration    steps   return  value loss      KL")
-    for steps in range(settings.n_steps, total_steps + settings.n_steps, settings.n_steps):
+    for steps in range(settings.n_steps, total_steps + 1, settings.n_steps):
         transitions, next_value, finished = collect_rollout(env, model, settings.n_steps, "cpu")
         batch = transitions_to_batch(transitions, next_value, settings.gamma, settings.gae_lambda)
         infos = []
         for _ in range(settings.n_epochs):
             for rows in torch.randperm(settings.n_steps).split(settings.batch_size):
                 part = Batch(*(column[rows] for column in batch))
-                infos.append(ppo_update(model, optimizer, part, *coefs))
+                infos.append(ppo_update(model, optimizer, part, *settings[6:]))  # the last three
         loss, kl = (np.mean([i[key] for i in infos]) for key in ("value_loss", "approx_kl"))
-        recent = (recent + finished)[-20:]
-        mean = float(np.mean(recent or [np.nan]))
+        recent += finished
+        mean = float(np.mean(recent[-20:] or [np.nan]))
         found["curve"].append(round(mean, 2) if recent else None)
         print(f"{len(found['curve']):9} {steps:8} {mean:8.1f} {loss:11.3g} {kl:7.4f}", flush=True)
-        if steps >= total_steps or (len(recent) == 20 and mean >= target):
-            env.unfinished, env.successes, finished = None, [], []  # of this very policy alone
-            while len(finished) < 20:
-                finished += collect_rollout(env, model, 500, "cpu")[2]
-            found["final_mean"] = float(np.mean(finished[:20]))
-            if None not in env.successes:  # CartPole does not tell
-                found["final_success"] = float(np.mean(env.successes[:20]))
+        if steps + settings.n_steps > total_steps or (len(recent) >= 20 and mean >= target):
+            returns, successes = zip(*evaluate(env, model), strict=True)  # of this policy alone
+            found["final_mean"] = float(np.mean(returns))
+            found |= {} if None in successes else {"final_success": float(np.mean(successes))}
             if found["final_mean"] >= target:
                 found["steps_to_target"] = steps
                 break
@@ -277,11 +278,10 @@ def check_gae(settings: Settings) -> Rows:
     env.reset(seed=int(torch.randint(2**31, ())))
     replay, model = copy.deepcopy(env), ActorCritic(4, 2, discrete=True)
     nn.init.constant_(model.value_head.bias, 10.0)
-    transitions = collect_rollout(env, model, 100, "cpu")[0]
-    more, next_value, _ = collect_rollout(env, model, 100, "cpu")
+    (first, *_), (more, next_value, _) = (collect_rollout(env, model, 100, "cpu") for _ in range(2))
     obs, strayed, columns = replay.reset()[0], 0, []
-    for step in transitions + more:
-        strayed += not np.array_equal(step.observation, obs)
+    for step in first + more:
+        strayed += not np.array_equal(step.obs, obs)
         obs, reward, failed, cut, _ = replay.step(step.action.item())
         after = 0.0 if failed else model(torch.tensor(obs))[1].item()
         columns.append((reward, step.value, after, failed or cut))
@@ -296,7 +296,7 @@ def check_gae(settings: Settings) -> Rows:
     dones[-1] = 1.0  # if lambda is 1, V is needed only where an episode or the rollout stops
     monte_carlo = (counts * 0.99**ahead) @ (rewards + 0.99 * after * dones) - values
     for lam, expected in ((0.0, deltas), (settings.gae_lambda, sums), (1.0, monte_carlo)):
-        *_, found, returns = transitions_to_batch(transitions + more, next_value, 0.99, lam)
+        *_, found, returns = transitions_to_batch(first + more, next_value, 0.99, lam)
         yield f"advantages (spread {found.std():.3f}), lambda {lam:g}", found, expected, 1e-4
         yield f"returns, lambda {lam:g}", returns, expected + values, 1e-4
 
@@ -433,8 +433,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     given = {name: value for name, value in vars(args).items() if name in Settings._fields}
     settings = (TASKS[args.env][1] if args.run is demo else Settings())._replace(**given)
-    if min(args.seed, *settings) < 0 or min(args.steps, *settings[1:4]) < 1:
-        parser.error("seed and settings must not be negative, counts of steps and rows not 0")
+    if min(args.seed, *settings) < 0 or min(settings[1:4]) < 1 or args.steps < settings.n_steps:
+        parser.error("nothing may be negative, no count be 0, --steps be less than --n-steps")
     torch.manual_seed(args.seed)
     try:
         results = [judge(*claim) for claim in args.run(args, settings)]

@@ -14,16 +14,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from mutation import LABS, Fault, Outcome, loaded_lab, run_lab, run_module
+from mutation import LABS, Fault, assert_notices, by_check, loaded_lab, run_lab, run_module
 
 LAB = LABS / "ppo_from_scratch.py"
+LOOP = ["collect_rollout", "transitions_to_batch", "TASKS", "make_env", "evaluate", "learn"]
 REGIONS = {
     "actor_critic_network": ["ActorCritic"],
     "gae_computation": ["compute_gae"],
     "ppo_loss": ["compute_ppo_loss"],
     "value_loss": ["compute_value_loss"],
     "ppo_update": ["ppo_update"],
-    "ppo_training_loop": ["collect_rollout", "transitions_to_batch", "TASKS", "make_env", "learn"],
+    "ppo_training_loop": LOOP,
 }
 PARTS = ["Actor-critic network", "GAE", "PPO loss", "Value loss", "PPO update"]
 
@@ -74,18 +75,22 @@ CAUGHT_BY_VERIFY = {
         Fault("policy left out", "loss = policy_loss +", "loss = 0 * policy_loss +"),
     ],
 }  # fmt: skip
-GAE, UPDATE = "Our GAE", "Our loss and update"
-CAUGHT_BY_COMPARISON = [
-    (Fault("no done mask", "going_on * next_advantage", "next_advantage"), GAE),
-    (Fault("returns without values", "advantages + values", "advantages"), GAE),
-    (Fault("max for min", "-torch.min(", "-torch.max("), UPDATE),
-    (Fault("advantages not scaled", " / (advantages.std() + 1e-8)", ""), UPDATE),
-    (Fault("entropy punished", "- entropy_coef * entropy", "+ entropy_coef * entropy"), UPDATE),
-    (Fault("entropy averaged", "entropy().sum(-1)", "entropy().mean(-1)"), UPDATE),
-    (Fault("gradients pile up", "    optimizer.zero_grad()\n", ""), UPDATE),
-    (Fault("gradient not clipped", "parameters(), max_grad_norm)", "parameters(), 1e9)"), UPDATE),
-    (Fault("value loss without half", "loss = 0.5 *", "loss ="), UPDATE),
-]  # fmt: skip
+# By the words of the claim that they break.
+CAUGHT_BY_COMPARISON = {
+    "Our GAE": [
+        Fault("no done mask", "going_on * next_advantage", "next_advantage"),
+        Fault("returns without values", "advantages + values", "advantages"),
+    ],
+    "Our loss and update": [
+        Fault("max for min", "-torch.min(", "-torch.max("),
+        Fault("advantages not scaled", " / (advantages.std() + 1e-8)", ""),
+        Fault("entropy punished", "- entropy_coef * entropy", "+ entropy_coef * entropy"),
+        Fault("entropy averaged", "entropy().sum(-1)", "entropy().mean(-1)"),
+        Fault("gradients pile up", "    optimizer.zero_grad()\n", ""),
+        Fault("gradient not clipped", "parameters(), max_grad_norm)", "parameters(), 1e9)"),
+        Fault("value loss without half", "loss = 0.5 *", "loss ="),
+    ],
+}
 
 
 @pytest.fixture
@@ -94,15 +99,20 @@ def lab() -> Iterator[ModuleType]:
         yield module
 
 
+@pytest.fixture(scope="module")
+def fetch() -> Iterator[gym.Env]:
+    """What --compare-sb3 asks for its spaces, made once for all tests."""
+    with loaded_lab(LAB) as module:
+        env = module.make_env("FetchReachDense-v4")
+    yield env
+    env.close()
+
+
 @pytest.fixture(autouse=True)
 def same_threads_afterwards() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def last_line(outcome: Outcome) -> str:
-    return outcome.output.splitlines()[-1]
 
 
 class Corridor(gym.Env):
@@ -140,9 +150,8 @@ def test_verify_passes_its_five_parts_in_order() -> None:
     outcome = run_lab(LAB, "--verify")
     assert outcome.exit_code == 0
     assert outcome.output.startswith("PPO From Scratch -- Verification\n")
-    passed = re.findall(r"^\[PASS\] (.*?):", outcome.output, flags=re.MULTILINE)
-    assert passed == PARTS
-    assert last_line(outcome) == "[ALL PASS] PPO implementation verified"
+    assert re.findall(r"^\[PASS\] (.*?):", outcome.output, flags=re.MULTILINE) == PARTS
+    assert outcome.last_line == "[ALL PASS] PPO implementation verified"
 
 
 def test_comparison_agrees_with_stable_baselines3() -> None:
@@ -152,7 +161,7 @@ def test_comparison_agrees_with_stable_baselines3() -> None:
     assert "gamma=0.99, lambda=0.95" in outcome.output
     assert "[PASS] Our GAE matches SB3 RolloutBuffer\n" in outcome.output
     assert "[PASS] Our loss and update match SB3 PPO.train()\n" in outcome.output
-    assert last_line(outcome).startswith("[ALL PASS]")
+    assert outcome.last_line.startswith("[ALL PASS]")
 
 
 def test_without_a_mode_it_prints_help_and_exits_2() -> None:
@@ -169,6 +178,7 @@ def test_without_a_mode_it_prints_help_and_exits_2() -> None:
         ("--demo", "--seed", "a"),
         ("--demo", "--seed", "0,1"),
         ("--demo", "--steps", "0"),
+        ("--demo", "--steps", "1000"),  # less than a rollout
         ("--demo", "--n-epochs", "0"),
         ("--demo", "--clip-range", "-0.1"),
         ("--demo", "--env", "Nowhere-v0"),
@@ -226,37 +236,15 @@ def test_regions_hold_what_the_tutorial_shows() -> None:
 # That its checks can fail
 
 
-@pytest.mark.parametrize(
-    ("check", "fault"),
-    [(check, fault) for check, faults in CAUGHT_BY_VERIFY.items() for fault in faults],
-    ids=[fault.name for faults in CAUGHT_BY_VERIFY.values() for fault in faults],
-)
-def test_its_check_notices(check: str, fault: Fault) -> None:
-    with loaded_lab(LAB, fault) as broken:
-        torch.manual_seed(0)
-        assert broken.judge(fault.name, getattr(broken, check)(broken.Settings())) is False
+@by_check(CAUGHT_BY_VERIFY)
+def test_verify_notices(check: str, fault: Fault) -> None:
+    assert_notices(LAB, fault, check=check)
 
 
-@pytest.mark.parametrize("check", CAUGHT_BY_VERIFY)
-def test_without_a_fault_the_check_passes(lab: ModuleType, check: str) -> None:
-    torch.manual_seed(0)
-    assert lab.judge(check, getattr(lab, check)(lab.Settings())) is True
-
-
-def test_a_failed_check_makes_verify_exit_1() -> None:
-    outcome = run_lab(LAB, "--verify", fault=CAUGHT_BY_VERIFY["check_ppo_loss"][0])
-    assert outcome.exit_code == 1
-    assert outcome.failed_claims[0].startswith("PPO loss")
-    assert last_line(outcome) == f"[FAILED] {len(outcome.failed_claims)} of 5 checks"
-
-
-@pytest.mark.parametrize(
-    ("fault", "claim"), CAUGHT_BY_COMPARISON, ids=[fault.name for fault, _ in CAUGHT_BY_COMPARISON]
-)
-def test_comparison_notices(fault: Fault, claim: str) -> None:
-    outcome = run_lab(LAB, "--compare-sb3", fault=fault)
-    assert outcome.exit_code == 1
-    assert any(failed.startswith(claim) for failed in outcome.failed_claims)
+@by_check(CAUGHT_BY_COMPARISON)
+def test_comparison_notices(check: str, fault: Fault, fetch: gym.Env) -> None:
+    fault = fault._replace(flag="--compare-sb3", sign=f"[FAIL] {check}")
+    assert_notices(LAB, fault, prepare=lambda module: setattr(module, "make_env", lambda _: fetch))
 
 
 # What it computes
@@ -301,10 +289,8 @@ def test_updates_report_what_the_book_reads(lab: ModuleType) -> None:
     obs, actions = torch.randn(8, 13), torch.randn(8, 4)
     batch = lab.Batch(obs, actions, torch.zeros(8), torch.randn(8), torch.randn(8))
     info = lab.ppo_update(model, optimizer, batch)
-    assert set(info) == {
-        *("policy_loss", "approx_kl", "clip_fraction", "ratio_mean"),
-        *("value_loss", "explained_variance", "entropy", "total_loss", "grad_norm"),
-    }
+    names = "policy_loss approx_kl clip_fraction ratio_mean value_loss explained_variance"
+    assert set(info) == {*names.split(), "entropy", "total_loss", "grad_norm"}
     assert all(math.isfinite(number) for number in info.values())
     assert not torch.equal(before, model.policy_head.weight)
 
@@ -317,7 +303,7 @@ def test_a_short_demo_draws_its_picture(tmp_path: Path) -> None:
     assert outcome.exit_code == 1  # nothing is learned in 300 steps
     assert outcome.output.startswith("PPO From Scratch -- Demo\nCartPole-v1, seed 0\n")
     assert outcome.failed_claims == ["CartPole-v1, seed 0"]
-    assert last_line(outcome) == "[FAILED] 1 of 1 checks"
+    assert outcome.last_line == "[FAILED] 1 of 1 checks"
     assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["curve.png"]
 
@@ -329,7 +315,7 @@ def test_a_demo_that_reaches_its_target_passes(
     outcome = run_module(lab, *short_demo(tmp_path, "--seed", "1"))
     assert outcome.exit_code == 0
     assert "[PASS] CartPole-v1, seed 1\n" in outcome.output
-    assert last_line(outcome) == "[ALL PASS] PPO learned the task"
+    assert outcome.last_line == "[ALL PASS] PPO learned the task"
 
 
 def test_learning_ends_where_fresh_episodes_reach_the_target(
@@ -340,6 +326,14 @@ def test_learning_ends_where_fresh_episodes_reach_the_target(
     found = lab.learn("CartPole-v1", 0, 2000, settings)
     assert found["steps_to_target"] == 500 * len(found["curve"]) < 2000
     assert found["final_mean"] >= 9.0
+
+
+def test_learning_takes_no_more_steps_than_it_is_given(lab: ModuleType) -> None:
+    settings, asked, collect = lab.Settings(n_steps=100, n_epochs=1), [], lab.collect_rollout
+    lab.collect_rollout = lambda *given: asked.append(given[2]) or collect(*given)
+    found = lab.learn("CartPole-v1", 0, 250, settings)
+    assert asked[:3] == [100, 100, 500]  # the last is of the fresh episodes
+    assert (found["steps_to_target"], len(found["curve"])) == (None, 2)
 
 
 def test_the_same_seed_learns_the_same(lab: ModuleType) -> None:
@@ -416,11 +410,21 @@ class EverySecondSucceeds(gym.Env):
         return np.zeros(3), 0.0, False, over, {"is_success": float(over and self.episode % 2 == 0)}
 
 
-def test_episodes_that_end_in_success_are_counted(lab: ModuleType) -> None:
+def test_fresh_episodes_tell_return_and_success(lab: ModuleType) -> None:
     env, model = EverySecondSucceeds(), lab.ActorCritic(3, 2, discrete=True)
-    lab.collect_rollout(env, model, 5, "cpu")
-    lab.collect_rollout(env, model, 5, "cpu")
-    assert env.successes == [0, 1, 0, 1, 0]
+    lab.collect_rollout(env, model, 3, "cpu")  # leaves a second episode unfinished
+    assert lab.evaluate(env, model, 5) == [(0.0, success) for success in (0, 1, 0, 1, 0)]
+
+
+def test_fresh_episodes_leave_the_scale_of_observations_as_it_is(lab: ModuleType) -> None:
+    env = gym.wrappers.NormalizeObservation(gym.wrappers.TimeLimit(Corridor(), 10))
+    seen, model = env.obs_rms, lab.ActorCritic(4, 2, discrete=True)
+    lab.collect_rollout(env, model, 20, "cpu")
+    learned_from = seen.count
+    lab.evaluate(env, model)
+    assert seen.count == learned_from
+    lab.collect_rollout(env, model, 1, "cpu")
+    assert seen.count > learned_from
 
 
 def test_a_demo_on_fetch_tells_the_success(
@@ -428,8 +432,7 @@ def test_a_demo_on_fetch_tells_the_success(
 ) -> None:
     found = {"curve": [-2.0], "final_mean": -1.0, "final_success": 0.85}
     monkeypatch.setattr(lab, "learn", lambda *given: found)
-    flags = ["--env", "FetchReachDense-v4"]
-    outcome = run_module(lab, *short_demo(tmp_path, *flags))
+    outcome = run_module(lab, *short_demo(tmp_path, "--env", "FetchReachDense-v4"))
     assert "\nsuccess in 20 fresh episodes: 0.85\n" in outcome.output
 
 
