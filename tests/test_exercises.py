@@ -238,6 +238,7 @@ def test_ch5_exercise_4_relabelled_goals_are_near_and_those_within_5_cm_succeed(
         before = [lab.compute_success_fraction(each.transitions) for each in episodes]
         after = [lab.compute_success_fraction(each) for each in stored]
     assert before == [0.0] * 10
+    assert 3.9 < sum(map(len, stored)) / 500 < 4.5
     for fraction, steps in zip(after, stored, strict=True):
         assert 3.2 < len(steps) / 50 < 5
         distances = np.array([np.linalg.norm(s.achieved_goal - s.desired_goal) for s in steps])

@@ -276,11 +276,11 @@ def check_process(rng: np.random.Generator) -> bool:
     return report("processing: the episode as it was and, relabelled, with successes", rows)
 
 
-def verify(seed: int) -> list[bool]:
-    """Run the checks in the order of the chapter."""
+def verify(args: argparse.Namespace) -> list[bool]:
+    """Check sampling and relabelling."""
     print("HER Relabeler -- Verification")
     checks = (check_sampling, check_relabel, check_process)
-    return [check(np.random.default_rng(seed)) for check in checks]
+    return [check(np.random.default_rng(args.seed)) for check in checks]
 
 
 @dataclass
@@ -341,11 +341,11 @@ def compare_rewards(steps: list[Transition]) -> bool:
     return report("SB3 HER relabeling is reward-consistent (compute_reward invariant)", rows)
 
 
-def compare_sb3(seed: int) -> list[bool]:
-    """Compare rewards, then how far ahead of its step the outcome lies that becomes the goal."""
+def compare_sb3(args: argparse.Namespace) -> list[bool]:
+    """Compare with Stable-Baselines3: rewards, and how far ahead of its step a new goal lies."""
     print("HER Relabeler -- SB3 Comparison")
-    rng = np.random.default_rng(seed)
-    np.random.seed(seed)  # the buffer draws from numpy's global stream
+    rng = np.random.default_rng(args.seed)
+    np.random.seed(args.seed)  # the buffer draws from numpy's global stream
     steps = [s for _ in range(3) for s in create_synthetic_episode(50, rng).transitions]
     verdicts, samples = [compare_rewards(steps)], sb3_samples(steps, NEAR, 125_000)
     outcomes, first_episode = Episode(steps).achieved_goals, Episode(steps[:50])
@@ -391,10 +391,10 @@ def draw(made: dict[Any, list[Transition]], strategy: GoalStrategy, path: Path) 
     figure.savefig(path, format="png", dpi=200)
 
 
-def demo(strategy: GoalStrategy, seed: int, out: Path) -> list[bool]:
+def demo(args: argparse.Namespace) -> list[bool]:
     """Count, draw and judge what relabelling makes of ten episodes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    rng, strategy = np.random.default_rng(args.seed), args.strategy
     walks = [create_synthetic_episode(50, rng) for _ in range(10)]
     made: dict[Any, list[Transition]] = {}
     for each, k, ratio in product(GoalStrategy, KS, RATIOS):
@@ -407,8 +407,8 @@ def demo(strategy: GoalStrategy, seed: int, out: Path) -> list[bool]:
         counts = {ratio: len(made[each, k, ratio]) for ratio in RATIOS}
         cells = [f"{n:9d} ({n / 500:5.2f}x, {success[each, k, r]:.3f})" for r, n in counts.items()]
         print(f"{each:8s} {k:2d}{''.join(cells)}")
-    draw(made, strategy, out)
-    print(f"wrote {out}")
+    draw(made, strategy, args.out)
+    print(f"wrote {args.out}")
     ours, final, future = ((s, 4, 0.8) for s in (strategy, GoalStrategy.FINAL, GoalStrategy.FUTURE))
     rows: list[Claim] = [  # the amplification is 1 + k her_ratio within four standard deviations
         (f"amplification, {strategy}, k = 4, her_ratio 0.8:", len(made[ours]) / 500, (3.91, 4.49)),
@@ -422,9 +422,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the chosen mode and return its exit code; without one, print the help and return 2."""
     parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--verify", action="store_true", help="check sampling and relabelling")
-    mode.add_argument("--demo", action="store_true", help="count, draw and judge ten episodes")
-    mode.add_argument("--compare-sb3", action="store_true", help="compare with Stable-Baselines3")
+    for flag, run in (("--verify", verify), ("--demo", demo), ("--compare-sb3", compare_sb3)):
+        mode.add_argument(flag, dest="run", action="store_const", const=run, help=run.__doc__)
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
     usual = inspect.signature(process_episode_with_her).parameters["strategy"].default
     parser.add_argument("--strategy", type=GoalStrategy, choices=list(GoalStrategy), default=usual)
@@ -432,17 +431,18 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.seed < 0:
         parser.error(f"--seed {args.seed} is negative; give 0 or more")
-    if not (args.verify or args.demo or args.compare_sb3):
+    if args.run is None:
         parser.print_help()
         return 2
-    run = verify if args.verify else compare_sb3
     try:
-        verdicts = demo(args.strategy, args.seed, args.out) if args.demo else run(args.seed)
+        verdicts = args.run(args)
     except OSError as error:
         print(f"error: {error}; choose another file with --out", file=sys.stderr)
         return 2
-    failed, done = verdicts.count(False), "[ALL PASS] HER implementation verified"
-    print(f"[FAILED] {failed} of {len(verdicts)} checks" if failed else done)
+    n, failed = len(verdicts), verdicts.count(False)
+    done = {verify: "implementation verified", compare_sb3: "matches SB3"}
+    done |= {demo: "makes successes of failures"}
+    print(f"[FAILED] {failed} of {n} checks" if failed else f"[ALL PASS] HER {done[args.run]}")
     return 1 if failed else 0
 
 
