@@ -56,6 +56,16 @@ def test_diagnosis_is_of_the_critics_and_of_real_transitions(engine: str) -> Non
     assert shifted["q2_mean"] == pytest.approx(metrics["q2_mean"] + 7, rel=1e-4)
 
 
+@pytest.mark.parametrize("engine", ["fast", "sb3"])
+def test_the_whole_replay_is_looked_at_its_oldest_steps_as_much_as_its_newest(engine: str) -> None:
+    model = build(_settings("sac", engine), "cpu").learn(330)
+    model.batch_size = 6_600
+    goals = ENGINES[engine].diagnose(model).desired_goals
+    _, counts = torch.unique(goals, dim=0, return_counts=True)
+    # In each of two environments three episodes of 50 steps, and 15 steps of a fourth.
+    assert sorted((counts / 20).round().tolist()) == pytest.approx([15] * 2 + [50] * 6, abs=6)
+
+
 def test_metrics_are_means_and_deviations_over_the_batch() -> None:
     zeros = torch.zeros(2, 3)
     goals = torch.tensor([[3.0, 0.0, 4.0], [0.0, 0.0, 0.0]])
