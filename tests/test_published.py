@@ -18,6 +18,7 @@ from robotics_rl.schemas import Evaluation, Metadata, TrivialGoals
 ROOT = Path(__file__).parent.parent
 PUBLISHED = sorted((ROOT / "results").rglob("*_eval.json"))
 LABS = sorted((ROOT / "results" / "labs").glob("*.json"))
+CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
 BENCHMARKS = sorted((ROOT / "results" / "benchmarks").glob("*.json"))
 
 
@@ -121,6 +122,39 @@ def test_push_is_solved_by_the_fast_path_of_its_chapter(seed, monkeypatch):
     metadata = read_json(RunPaths.of(settings).metadata)
     assert (metadata["steps_done"], metadata["hyperparameters"]["ent_coef"]) == (500_000, 0.05)
     assert metadata["training"]["wall_seconds"] + result["wall_seconds"] <= 600
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.chapter)
+def test_published_policies_were_trained_and_played_as_long_as_the_books(card, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for seed in range(3):
+        settings = card.settings({"seed": seed})
+        metadata = read_json(RunPaths.of(settings).metadata)
+        assert metadata["total_steps"] == 1_000_000 <= metadata["steps_done"] < 1_010_000
+        result = read_json(card.evaluation_path(settings, "results"))
+        assert result["checkpoint_sha256"] == metadata["checkpoint_sha256"]
+        assert result["deterministic"] is True
+        assert result["seeds"] == [episode["seed"] for episode in result["per_episode"]]
+        assert result["seeds"] == list(range(100))
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.chapter)
+def test_a_published_comparison_says_what_its_evaluations_say(card, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    comparison = read_json(card.comparison_path("results", None))
+    [spreads], [training] = (comparison[key].values() for key in ("groups", "trainings"))
+    results = [read_json(card.evaluation_path(card.settings({"seed": n}), "results"))
+               for n in range(3)]  # fmt: skip
+    assert training["total_steps"] == 1_000_000
+    assert comparison["n_episodes"] == 100
+    for metric, spread in spreads.items():
+        values = {str(result["training_seed"]): result["aggregate"][metric] for result in results}
+        assert spread["values"] == values
+        assert spread["mean"] == pytest.approx(sum(values.values()) / 3)
+    for name, floor in comparison["baselines"].items():
+        played = read_json(ROOT / "results" / f"{name}_{card.env_id.lower()}_eval.json")
+        assert played["seeds"] == results[0]["seeds"]
+        assert floor.items() <= played["aggregate"].items()
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
