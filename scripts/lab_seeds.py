@@ -6,6 +6,8 @@ Writes `results/labs/NAME.json` after every seed; what is in it already is not r
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from robotics_rl.versions import gather_versions
 
 FOLDER = Path("results", "labs")
 Row = dict[str, Any]  # of one seed
+CARTPOLE_STEPS, REACH_STEPS = 50_000, 200_000  # at most
+PENDULUM_STEPS, PENDULUM_DEMO_STEPS = 15_000, 50_000
 
 
 @dataclass(frozen=True)
@@ -30,21 +34,21 @@ class Demo:
     run: Callable[[Any, int], Row]  # the lab's module and the seed → everything measured
     learned: Callable[[Row], bool]
     target: str  # what `learned` asks, in words
-    figures: Mapping[str, str]  # what a seed came to, in words → its key in the row
+    figures: Mapping[str, Callable[[Row], Any]]  # what a seed came to, in words → from its row
     book: str  # the book's own figures, quoted
 
 
 def _cartpole(lab: Any, seed: int) -> Row:
-    return dict(lab.learn("CartPole-v1", seed, 50_000, lab.TASKS["CartPole-v1"][1]))
+    return dict(lab.learn("CartPole-v1", seed, CARTPOLE_STEPS, lab.TASKS["CartPole-v1"][1]))
 
 
 def _dense_reach(lab: Any, seed: int) -> Row:
     env_id = "FetchReachDense-v4"
-    return dict(lab.learn(env_id, seed, 200_000, lab.TASKS[env_id][1]))
+    return dict(lab.learn(env_id, seed, REACH_STEPS, lab.TASKS[env_id][1]))
 
 
-def _pendulum(lab: Any, seed: int) -> Row:
-    return dict(lab.learn(seed, lab.Settings(steps=15_000)))
+def _pendulum(lab: Any, seed: int, steps: int) -> Row:
+    return dict(lab.learn(seed, lab.Settings(steps=steps)))
 
 
 def _point_reach(lab: Any, seed: int) -> Row:
@@ -56,8 +60,14 @@ def _point_reach(lab: Any, seed: int) -> Row:
     return row
 
 
-def _in_time(row: Row) -> bool:
-    return row["steps_to_target"] is not None
+def _within(most: int, key: str) -> Callable[[Row], bool]:
+    """Whether a seed reached its target, in so many steps at most."""
+    return lambda row: row[key] is not None and row[key] <= most
+
+
+def _at(steps: int, key: str) -> Callable[[Row], Any]:
+    """What the curve of a seed held after so many steps."""
+    return lambda row: next(point[key] for point in row["curve"] if point["steps"] == steps)
 
 
 DEMOS = {
@@ -66,9 +76,9 @@ DEMOS = {
         title="PPO on CartPole-v1",
         seeds="0-9",
         run=_cartpole,
-        learned=_in_time,
-        target="mean return of 195 over 20 fresh episodes within 50,000 steps",
-        figures={"steps": "steps_to_target", "seconds": "seconds"},
+        learned=_within(CARTPOLE_STEPS, "steps_to_target"),
+        target=f"mean return of 195 over 20 fresh episodes within {CARTPOLE_STEPS:,} steps",
+        figures={"steps": itemgetter("steps_to_target"), "seconds": itemgetter("seconds")},
         book="above 195 by 37k steps, ~30 s on a CPU",
     ),
     "ppo_dense_reach": Demo(
@@ -76,13 +86,13 @@ DEMOS = {
         title="PPO on FetchReachDense-v4",
         seeds="0-2",
         run=_dense_reach,
-        learned=_in_time,
-        target="mean return of -1.5 over 20 fresh episodes within 200,000 steps",
+        learned=_within(REACH_STEPS, "steps_to_target"),
+        target=f"mean return of -1.5 over 20 fresh episodes within {REACH_STEPS:,} steps",
         figures={
-            "steps": "steps_to_target",
-            "return": "final_mean",
-            "success": "final_success",
-            "seconds": "seconds",
+            "steps": itemgetter("steps_to_target"),
+            "return": itemgetter("final_mean"),
+            "success": itemgetter("final_success"),
+            "seconds": itemgetter("seconds"),
         },
         book="success of 50–80 % at 500k steps",
     ),
@@ -90,16 +100,32 @@ DEMOS = {
         lab="sac_from_scratch",
         title="SAC on Pendulum-v1",
         seeds="0-4",
-        run=_pendulum,
-        learned=lambda row: row["steps_to_solved"] is not None,
-        target="mean return above -200 over 10 episodes within 15,000 steps",
+        run=partial(_pendulum, steps=PENDULUM_STEPS),
+        learned=_within(PENDULUM_STEPS, "steps_to_solved"),
+        target=f"mean return above -200 over 10 episodes within {PENDULUM_STEPS:,} steps",
         figures={
-            "steps": "steps_to_solved",
-            "return at the end": "final_return",
-            "alpha at the end": "final_alpha",
-            "seconds": "seconds",
+            "steps": itemgetter("steps_to_solved"),
+            "return at 10,000 steps": _at(10_000, "return"),
+            "alpha at 10,000": _at(10_000, "alpha"),
+            f"seconds for {PENDULUM_STEPS:,}": itemgetter("seconds"),
         },
-        book="return -190, alpha 0.197 at 10k steps; -134, 0.017 at 50k",
+        book="solved by 10,000 steps: return -190, alpha 0.197",
+    ),
+    "sac_pendulum_demo": Demo(
+        lab="sac_from_scratch",
+        title="SAC on Pendulum-v1, the whole demo",
+        seeds="0-2",
+        run=partial(_pendulum, steps=PENDULUM_DEMO_STEPS),
+        learned=lambda row: row["final_return"] > -215,
+        target=f"mean return above -215 over 10 episodes after {PENDULUM_DEMO_STEPS:,} steps",
+        figures={
+            "return at 25,000 steps": _at(25_000, "return"),
+            "alpha at 25,000": _at(25_000, "alpha"),
+            "return at 50,000": _at(PENDULUM_DEMO_STEPS, "return"),
+            "alpha at 50,000": _at(PENDULUM_DEMO_STEPS, "alpha"),
+            "seconds": itemgetter("seconds"),
+        },
+        book="return -141, alpha 0.048 at 25,000 steps; -134, 0.017 at 50,000; ~5 min on a CPU",
     ),
     "ddpg_her_point_reach": Demo(
         lab="ddpg_her_from_scratch",
@@ -109,9 +135,9 @@ DEMOS = {
         learned=lambda row: row["success_with_her"] >= 0.9 and row["success_without_her"] <= 0.2,
         target="success of 90 % over 50 fresh episodes after 150, and of 20 % at most without HER",
         figures={
-            "success with HER": "success_with_her",
-            "without": "success_without_her",
-            "seconds with HER": "seconds_with_her",
+            "success with HER": itemgetter("success_with_her"),
+            "without": itemgetter("success_without_her"),
+            "seconds with HER": itemgetter("seconds_with_her"),
         },
         book="published notebook: success of 12 % after 150 episodes",
     ),

@@ -179,8 +179,8 @@ def _labs() -> str:
     for path in sorted(lab_seeds.FOLDER.glob("*.json")):
         document, demo = read_json(path), lab_seeds.DEMOS[path.stem]
         found = {
-            words: spread([row[key] for row in document["rows"] if row[key] is not None], ",.4g")
-            for words, key in demo.figures.items()
+            words: spread([n for row in document["rows"] if (n := value(row)) is not None], ",.4g")
+            for words, value in demo.figures.items()
         }
         rows.append(
             [

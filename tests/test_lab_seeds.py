@@ -123,13 +123,34 @@ def test_learners_get_their_task_its_settings_and_a_bound_on_steps() -> None:
         TASKS={"CartPole-v1": (195.0, "cart"), "FetchReachDense-v4": (-1.5, "fetch")},
         Settings=lab_seeds.load_lab("sac_from_scratch").Settings,
     )
-    for name in ("ppo_cartpole", "ppo_dense_reach", "sac_pendulum"):
+    for name in ("ppo_cartpole", "ppo_dense_reach", "sac_pendulum", "sac_pendulum_demo"):
         assert lab_seeds.DEMOS[name].run(lab, 3) == {"seed": 3}
     assert calls == [
         ("CartPole-v1", 3, 50_000, "cart"),
         ("FetchReachDense-v4", 3, 200_000, "fetch"),
         (3, lab.Settings(steps=15_000)),
+        (3, lab.Settings(steps=50_000)),
     ]
-    for name, key in (("ppo_cartpole", "steps_to_target"), ("sac_pendulum", "steps_to_solved")):
-        assert lab_seeds.DEMOS[name].learned({key: 400})
+    for name, key, most in (
+        ("ppo_cartpole", "steps_to_target", 50_000),
+        ("ppo_dense_reach", "steps_to_target", 200_000),
+        ("sac_pendulum", "steps_to_solved", 15_000),
+    ):
+        assert lab_seeds.DEMOS[name].learned({key: most})
+        assert not lab_seeds.DEMOS[name].learned({key: most + 1})
         assert not lab_seeds.DEMOS[name].learned({key: None})
+
+
+def test_the_curve_of_the_pendulum_is_read_at_the_steps_of_the_book() -> None:
+    curve = [{"steps": n, "return": -n / 100, "alpha": 1 / n} for n in range(200, 50_001, 200)]
+    row = {"curve": curve, "steps_to_solved": 6_000, "seconds": 170, "final_return": -500.0}
+    short, whole = (
+        {words: value(row) for words, value in lab_seeds.DEMOS[name].figures.items()}
+        for name in ("sac_pendulum", "sac_pendulum_demo")
+    )
+    assert (short["return at 10,000 steps"], short["alpha at 10,000"]) == (-100, 1e-4)
+    assert (whole["return at 25,000 steps"], whole["alpha at 25,000"]) == (-250, 4e-5)
+    assert (whole["return at 50,000"], whole["alpha at 50,000"]) == (-500, 2e-5)
+    demo = lab_seeds.DEMOS["sac_pendulum_demo"]
+    assert not demo.learned(row)
+    assert demo.learned({**row, "final_return": -140.0})
