@@ -39,6 +39,12 @@ def evaluation_table(result: Evaluation) -> str:
     return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in rows)])
 
 
+def cores(document: Mapping[str, Any]) -> str:
+    """How many processor cores there were to use, as a document says: ``2 cores``."""
+    n = document["cpu_cores"]
+    return f"{n} core{'s' * (n > 1)}"
+
+
 def _rate(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "not defined here"

@@ -11,6 +11,7 @@ from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
+from robotics_rl.reporting import cores
 from robotics_rl.schemas import SweepSetting
 from robotics_rl.solving_tables import spread
 
@@ -45,7 +46,7 @@ def headlines() -> Rows:
                 f"Sparse {env_id} (book chapter 5): {steps:,} steps, seeds {_listed(seeds)}",
                 f"`python {ch04.SCRIPT} env-all --env {env_id} --seeds {_listed(seeds, ',')} "
                 f"--total-steps {steps}`",
-                clock(_seconds(document)),
+                f"{clock(_seconds(document))} in all",
                 f"success: {', '.join(rates)}, doing nothing {floor:.2f}",
                 BOOK[env_id],
             ]
@@ -75,7 +76,7 @@ def trainings() -> Rows:
                 result["env_id"],
                 f"[{how}, seed {metadata['seed']}]({path.relative_to(RESULTS)})",
                 f"{metadata['steps_done']:,}",
-                clock(metadata["training"]["wall_seconds"]),
+                f"{clock(metadata['training']['wall_seconds'])} on {cores(metadata)}",
                 f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
                 f"{mean['success_rate_unsolved_start']:.2f}",
                 f"{mean['return_mean']:.2f}",

@@ -17,6 +17,7 @@ from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.curves import read_curves
 from robotics_rl.progress import clock
+from robotics_rl.reporting import cores
 from robotics_rl.statistics import student_t_half_width
 
 CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
@@ -63,7 +64,7 @@ def story(card: Card) -> str:
     """How a chapter's policies were made."""
     metadata, result = _documents(card, _trainings(card)[-1])
     return (
-        f"{result['n_episodes']} episodes each; trained on {_cores(metadata)} of "
+        f"{result['n_episodes']} episodes each; trained on {cores(metadata)} of "
         f"{metadata['device_name']} with mujoco {metadata['versions']['mujoco']}, the last one by "
         f"`{shlex.join(metadata['command'])}`."
     )
@@ -89,7 +90,7 @@ def throughput() -> tuple[str, Rows] | None:
         return None
     document = read_json(path)
     story = (
-        f"[{document['name']}]({path.name}), on {_cores(document)} of "
+        f"[{document['name']}]({path.name}), on {cores(document)} of "
         f"{document['device_name']}, median of {document['rounds']} rounds (range), by "
         f"`{shlex.join(document['command'])}`. SAC takes its gradient step after a step of all "
         "environments: more of them collect faster, and learn less from each step."
@@ -196,7 +197,7 @@ def _short_run(card: Card) -> list[str]:
     return [
         f"{card.title}: {metadata['steps_done']:,} steps",
         f"`python {card.script} {card.fast_path}`",
-        f"{clock(seconds)} on {_cores(metadata)}",
+        f"{clock(seconds)} on {cores(metadata)}",
         summary(result["aggregate"]),
         card.book_fast_path,
     ]
@@ -217,15 +218,10 @@ def _over_seeds(card: Card, comparison: Document) -> list[str]:
     return [
         f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
         f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
-        f"each {clock(seconds)} on {_cores(metadata[0])}",
+        f"each {clock(seconds)} on {cores(metadata[0])}",
         f"success {success}, return {reward}, distance {distance} m",
         card.book,
     ]
-
-
-def _cores(document: Document) -> str:
-    n = document["cpu_cores"]
-    return f"{n} core{'s' * (n > 1)}"
 
 
 def _policy(card: Card, given: Flags) -> Iterator[str]:
