@@ -205,7 +205,7 @@ def make_env(env_id: str) -> Any:
 def evaluate(env: Any, model: ActorCritic, n_episodes: int = 20) -> list[tuple[float, Any]]:
     """(return, success) of fresh episodes, which leave the scale of observations as it is."""
     env.set_wrapper_attr("update_running_mean", False, force=False)
-    env.unfinished, found = None, []
+    env.unfinished, found = None, list[tuple[float, Any]]()
     while len(found) < n_episodes:
         transitions, _, returns = collect_rollout(env, model, 500, "cpu")
         found += zip(returns, [step.success for step in transitions if step.done], strict=True)
