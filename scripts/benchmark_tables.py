@@ -80,9 +80,14 @@ def _ppo_seconds() -> float:
     return 500_000 / float(read_json(path)["training"]["steps_per_second"])
 
 
-def _evaluation_seconds() -> float:
-    path = Path("results", "fastpath", "ch02_ppo_fetchreachdense-v4_seed0_eval.json")
-    return float(read_json(path)["wall_seconds"])
+def _evaluation_seconds(name: str) -> Callable[[], float | None]:
+    """Of the slowest published evaluation of a kind; None where there is none."""
+
+    def measure() -> float | None:
+        paths = Path("results", "fastpath").glob(f"{name}_seed*_eval.json")
+        return max((read_json(path)["wall_seconds"] for path in paths), default=None)
+
+    return measure
 
 
 TARGETS = (
@@ -122,7 +127,16 @@ TARGETS = (
         _slowest("FetchPickAndPlace-v4", 3),
     ),
     Target("500,000 steps of PPO on FetchReachDense-v4", 240.0, _ppo_seconds),
-    Target("evaluation of 100 episodes", 3.0, _evaluation_seconds),
+    Target(
+        "evaluation of 100 episodes of FetchReachDense-v4",
+        3.0,
+        _evaluation_seconds("ch02_ppo_fetchreachdense-v4"),
+    ),
+    Target(
+        "evaluation of 100 episodes of FetchPush-v4, slowest of 3 seeds",
+        3.0,
+        _evaluation_seconds("ch04_sac_her_fetchpush-v4"),
+    ),
 )
 
 
