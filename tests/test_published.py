@@ -124,6 +124,18 @@ def test_push_is_solved_by_the_fast_path_of_its_chapter(seed, monkeypatch):
     assert metadata["training"]["wall_seconds"] + result["wall_seconds"] <= 600
 
 
+@pytest.mark.parametrize("env_id", ["FetchReach-v4", "FetchPush-v4"])
+def test_hindsight_is_what_solves_sparse_tasks(env_id):
+    comparison = read_json(ROOT / "results" / f"ch04_{env_id.lower()}_comparison.json")
+    success = {name: group["success_rate"] for name, group in comparison["groups"].items()}
+    floor = comparison["baselines"]["do_nothing"]["success_rate"]
+    assert comparison["seeds"] == list(range(5))
+    assert comparison["n_episodes"] == 100
+    assert success["HER"]["mean"] >= {"FetchReach-v4": 1.0, "FetchPush-v4": 0.95}[env_id]
+    assert success["HER"]["mean"] - floor >= 0.85
+    assert success["no-HER"]["mean"] <= floor + 0.05
+
+
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.chapter)
 def test_published_policies_were_trained_and_played_as_long_as_the_books(card, monkeypatch):
     monkeypatch.chdir(ROOT)
