@@ -13,7 +13,7 @@ SCRIPT = "scripts/report.py"
 @pytest.fixture
 def published(workdir):
     """What is committed: a reader's own results beside it are no fault."""
-    names = ["results", "checkpoints", "README.md", "benchmarks/README.md"]
+    names = ["results", "checkpoints", "runs", "README.md", "benchmarks/README.md"]
     archive = subprocess.run(
         ["git", "-C", str(ROOT), "archive", "HEAD", *names], capture_output=True, check=True
     ).stdout
