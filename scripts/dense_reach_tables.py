@@ -148,7 +148,7 @@ def _wandering(ends: Sequence[Curve]) -> str:
     return (
         f"In the last {LAST_STEPS:,} steps of training the return of its episodes has a standard "
         f"deviation of {within:.3f} within a seed and of {between:.3f} between the means of seeds: "
-        f"what a training comes to depends more on {more[1]} than on {less[1]}."
+        f"what a training comes to varies more with {more[1]} than with {less[1]}."
     )
 
 

@@ -58,12 +58,15 @@ def test_other_episodes_are_not_set_side_by_side(workdir):
     assert "side by side" in ch03_sac_dense_reach.beside_ppo({"eval_seeds": "5,6"})
 
 
-def test_throughput_measures_every_number_of_environments(workdir, monkeypatch):
+def test_throughput_measures_every_number_of_environments(workdir, monkeypatch, capsys):
     module = ch03_sac_dense_reach
     monkeypatch.setattr(module, "SECONDS", 0.05)
     monkeypatch.setattr(module, "ROUNDS", 2)
     flags = ["--n-envs-list", "1,2", "--seed", "3", "--device", "cpu"]
     assert module.main(["throughput", *flags]) == 0
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    per_step = {row[0]: row[-2] for row in printed if row[:1] in (["1"], ["2"])}
+    assert per_step == {"1": "1", "2": "0.5"}  # gradient steps per environment step
     document = read_strict_json(workdir / "results/ch03_throughput.json")
     assert document["schema"] == "benchmark/1"
     assert {name: len(speeds) for name, speeds in document["rows"].items()} == {"1": 2, "2": 2}

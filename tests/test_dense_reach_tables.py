@@ -107,9 +107,9 @@ def test_what_matters_more_is_what_varies_more() -> None:
         return [{"env_steps": n, "ep_rew_mean": value} for n, value in enumerate(returns)]
 
     restless = dense_reach_tables._wandering([end(-1, -3, -1), end(-1, -3, -1.1)])
-    assert "more on the moment at which it ends than on its seed" in restless
+    assert "more with the moment at which it ends than with its seed" in restless
     apart = dense_reach_tables._wandering([end(-1, -1.1, -1), end(-3, -3.1, -3)])
-    assert "more on its seed than on the moment at which it ends" in apart
+    assert "more with its seed than with the moment at which it ends" in apart
 
 
 def test_more_environments_leave_fewer_gradient_steps() -> None:
