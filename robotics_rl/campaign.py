@@ -122,11 +122,13 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
     missing = [one for one in experiments if not one.is_complete()]
     side_by_side = min(parallel, len(missing))
     kinds = {(one.settings.run_name, one.settings.env_id): one.settings for one in missing}
+    remarks: list[str] = []
     for settings in kinds.values():
         device = resolve_device(settings.run.device)
         preflight.check(settings, RunPaths.of(settings), envs.make_env, side_by_side)
-        for remark in preflight.remarks(settings, device):
-            print(remark)
+        remarks += preflight.remarks(settings, device)
+    for remark in remarks:
+        print(remark)
     return [one.job() for one in missing], environment
 
 
@@ -145,4 +147,4 @@ def _require_distinct(experiments: Sequence[Experiment]) -> None:
     paths = [RunPaths.of(one.settings).checkpoint for one in experiments]
     for path in paths:
         if paths.count(path) > 1:
-            raise UsageError(f"{path} would be made twice; name every seed and value once")
+            raise UsageError(f"{path} would be made twice; name every value once")

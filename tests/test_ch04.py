@@ -233,7 +233,7 @@ def test_missing_seeds_are_named(workdir: Path) -> None:
 def test_a_seed_named_twice_is_refused(workdir: Path) -> None:
     outcome = run_script(SCRIPT, "env-all", "--env", ch04.REACH, "--seeds", "0,0", *TINY)
     assert outcome.code == 2
-    assert "would be made twice" in outcome.err
+    assert "names a seed twice" in outcome.err
     assert not any(workdir.iterdir())
 
 

@@ -73,6 +73,13 @@ def test_a_sweep_runs_is_analyzed_and_packed_and_does_nothing_twice(grid: Path) 
     )
 
 
+def test_a_value_named_twice_is_refused(grid: Path) -> None:
+    Path("grid.json").write_text('{"gamma": [0.9, 0.9]}')
+    outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
+    assert outcome.code == 2
+    assert "would be made twice; name every value once" in outcome.err
+
+
 @pytest.mark.slow
 def test_a_run_that_fails_twice_is_recorded_and_stops_no_other(grid: Path) -> None:
     with artifacts.run_lock(Path("checkpoints/sweep_FetchReach-v4_gamma0.9_seed0.resume")):
