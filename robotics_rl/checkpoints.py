@@ -185,8 +185,8 @@ def _tensors(checkpoint: Path, device: str) -> dict[str, torch.Tensor]:
         with zipfile.ZipFile(checkpoint) as archive:
             content = archive.read("policy.pth")
         loaded = tensors.load(io.BytesIO(content), device)
-        if not isinstance(loaded, dict):
-            raise tensors.DamagedTensorsError("they have no names")
+        if not (isinstance(loaded, dict) and all(map(torch.is_tensor, loaded.values()))):
+            raise tensors.DamagedTensorsError("they are not tensors with a name each")
         return loaded
     except (zipfile.BadZipFile, tensors.DamagedTensorsError):
         raise UsageError(
