@@ -319,6 +319,8 @@ def _factors(given: Mapping[str, Any]) -> Factors:
                 f"{given['grid']}: {name} is no setting with a list of levels; "
                 'write it as {"gamma": [0.95, 0.98]}'
             )
+        if any(levels.count(level) > 1 for level in levels):
+            raise UsageError(f"{given['grid']}: {name} has a level twice; name each of them once")
     return factors
 
 

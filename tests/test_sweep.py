@@ -77,7 +77,7 @@ def test_a_value_named_twice_is_refused(grid: Path) -> None:
     Path("grid.json").write_text('{"gamma": [0.9, 0.9]}')
     outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
     assert outcome.code == 2
-    assert "would be made twice; name every value once" in outcome.err
+    assert "gamma has a level twice; name each of them once" in outcome.err
 
 
 @pytest.mark.slow
