@@ -107,13 +107,12 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
     """The jobs of what is not complete, and the environment of their processes.
 
     Args:
-        experiments: what is to be there in the end.
+        experiments: what is to be there in the end; no two write to the same files.
         parallel: how many will share this machine's memory.
 
     Raises:
-        UsageError: one of the trainings cannot be carried out, or is asked for twice.
+        UsageError: one of the trainings cannot be carried out.
     """
-    _require_distinct(experiments)
     environment = dict(os.environ)
     rendering.render_nothing()  # in this process; the jobs choose for themselves
     from robotics_rl import envs, preflight
@@ -136,15 +135,3 @@ def failure(job: Job, code: int) -> str:
     """What became of a job, in one line."""
     how = f"stopped by signal {-code}" if code < 0 else f"exit code {code}"
     return f"FAIL: {job.name} ({how}), see {job.log}"
-
-
-def _require_distinct(experiments: Sequence[Experiment]) -> None:
-    """Two experiments that write to one checkpoint would ruin each other.
-
-    Raises:
-        UsageError: there are such.
-    """
-    paths = [RunPaths.of(one.settings).checkpoint for one in experiments]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UsageError(f"{path} would be made twice; name every value once")
