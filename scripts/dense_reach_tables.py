@@ -62,9 +62,11 @@ def policies(card: Card) -> Rows:
 
 def story(card: Card) -> str:
     """How a chapter's policies were made."""
-    metadata, result = _documents(card, _trainings(card)[-1])
+    made = [_documents(card, given) for given in _trainings(card)]
+    metadata, result = made[-1]
+    on = dict.fromkeys(cores(one) for one, _ in made)
     return (
-        f"{result['n_episodes']} episodes each; trained on {cores(metadata)} of "
+        f"{result['n_episodes']} episodes each; trained, in this order, on {', then '.join(on)} of "
         f"{metadata['device_name']} with mujoco {metadata['versions']['mujoco']}, the last one by "
         f"`{shlex.join(metadata['command'])}`."
     )

@@ -229,7 +229,7 @@ def test_comparison_prints_what_the_book_prints(lab: ModuleType) -> None:
     claim = "[PASS] SB3 HER relabeling is reward-consistent (compute_reward invariant)"
     assert claim in lines
     assert outcome.output.count("[PASS] ") == 3
-    assert outcome.last_line == "[ALL PASS] HER matches SB3"
+    assert outcome.last_line == "[ALL PASS] HER rewards match SB3's, goals begin a step later"
     assert outcome.exit_code == 0
 
 
