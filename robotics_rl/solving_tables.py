@@ -12,13 +12,13 @@ Run = Mapping[str, Any]  # a ``SolvingRun``
 
 
 def solving_rows(runs: Sequence[Run], *, timed: bool) -> list[list[str]]:
-    """A header, then one row per task and variant over its seeds.
+    """A header, then one row per task and variant; medians and ranges are over solved seeds.
 
     Args:
         runs: of all tasks.
         timed: whether seconds mean anything; without them ratios are of environment steps.
     """
-    header = ["task", "what", "solved", "environment steps", "seconds", "ratio to the least"]
+    header = ["task", "what", "solved", "steps of the solved", "seconds", "ratio to the least"]
     rows = [[*header, "success on other episodes", "95% interval over them all"]]
     for env_id, of_task in groupby(sorted(runs, key=_place), key=lambda run: run["env_id"]):
         by_name = groupby(of_task, key=lambda run: run["name"])

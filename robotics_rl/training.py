@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,9 @@ def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadat
         session = _start(settings, paths, device, make_env)
         try:
             signum = _learn(session)
-        finally:
-            session.model.logger.close()
-            session.env.close()
+        except _DivergenceError:
+            _put_back_old_curves(session)
+            raise
         metadata = _publish(session)
         for leftover in paths.resume.glob("*state*"):
             leftover.unlink()
@@ -108,6 +108,7 @@ class _Session:
     resumed: bool
     earlier_seconds: float  # training time of the processes before this one
     entropy: EntropyMode | None  # what moves SAC's α
+    old_curves: Path | None  # where those went that were here before
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -157,8 +158,7 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
     print(_headline(settings, device), *preflight.remarks(settings, device), sep="\n")
     run, engine = settings.run, ENGINES[settings.run.engine]
     model = build(settings, device, make_env)
-    if state is None:
-        _move_old_curves(paths, stamp)
+    old_curves = _move_old_curves(paths, stamp) if state is None else None
     seconds = state["wall_seconds"] if state else 0.0
     done = state["counters"]["num_timesteps"] if state else 0
     logger = curves.make_logger(
@@ -178,7 +178,9 @@ def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: Make
         if not exact:
             print(f"WARN: the state of {settings.env_id} cannot be saved: new episodes begin")
     resumed = state is not None
-    return _Session(settings, paths, engine, model, model.env, resumed, seconds, entropy)
+    return _Session(
+        settings, paths, engine, model, model.env, resumed, seconds, entropy, old_curves
+    )
 
 
 def _headline(settings: TrainSettings, device: str) -> str:
@@ -231,19 +233,36 @@ def _require_same_settings(asked: dict[str, Any], saved: dict[str, Any]) -> None
             )
 
 
-def _move_old_curves(paths: RunPaths, stamp: str) -> None:
+def _move_old_curves(paths: RunPaths, stamp: str) -> Path | None:
     """Curves of two runs never mix in one folder."""
     target = artifacts.unused(paths.logs.parent / "previous" / f"{paths.logs.name}_{stamp}")
-    moved = [
+    if not _move_logs(paths.logs, target):
+        return None
+    print(
+        f"the curves of an earlier run went to {target} "
+        f"(if they were published ones: git checkout -- {paths.logs})"
+    )
+    return target
+
+
+def _put_back_old_curves(session: _Session) -> None:
+    """What diverged does not take the place of what is published."""
+    if session.old_curves is None:
+        return
+    logs, old = session.paths.logs, session.old_curves
+    diverged = artifacts.unused(old.with_name(f"{old.name}_diverged"))
+    _move_logs(logs, diverged)
+    _move_logs(old, logs)
+    old.rmdir()
+    print(f"the curves of the earlier run are back in {logs}, those that diverged in {diverged}")
+
+
+def _move_logs(source: Path, target: Path) -> bool:
+    """Whether there was anything to move."""
+    entries = [entry for entry in source.iterdir() if entry.suffix != ".lock"]
+    for entry in entries:
         artifacts.move_aside(entry, target, "")
-        for entry in paths.logs.iterdir()
-        if entry.suffix != ".lock"
-    ]
-    if moved:
-        print(
-            f"the curves of an earlier run went to {target} "
-            f"(if they were published ones: git checkout -- {paths.logs})"
-        )
+    return bool(entries)
 
 
 def _learn(session: _Session) -> int | None:
@@ -257,6 +276,8 @@ def _learn(session: _Session) -> int | None:
     if off_policy:
         watchers.append(Diagnostician(session.engine.diagnose, session.settings.rollout_steps))
     with (
+        closing(session.env),
+        closing(model.logger),
         stop_requests() as stop,
         Progress(planned, "steps", model.num_timesteps, enabled=run.progress) as progress,
         _divergence_told(model),
@@ -271,9 +292,13 @@ def _learn(session: _Session) -> int | None:
             log_interval=4 * run.n_envs if off_policy else 1,  # in episodes, or in rollouts
             reset_num_timesteps=not session.resumed,  # it would reset the environments too
         )
-    if isinstance(model, OffPolicyAlgorithm):
-        model.dump_logs()
+        if isinstance(model, OffPolicyAlgorithm):
+            model.dump_logs()
     return stop.signum
+
+
+class _DivergenceError(UsageError):
+    """The weights are no numbers any more."""
 
 
 @contextmanager
@@ -289,7 +314,7 @@ def _divergence_told(model: BaseAlgorithm) -> Iterator[None]:
 
 def _require_sound(model: BaseAlgorithm) -> None:
     if tensors.have_diverged(model.policy.parameters()):
-        raise UsageError(
+        raise _DivergenceError(
             f"the training diverged: after {model.num_timesteps:,} steps its weights are beyond "
             "all bounds, and no checkpoint was written; give a smaller --learning-rate"
         )

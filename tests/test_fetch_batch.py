@@ -209,11 +209,13 @@ def test_actions_that_are_no_numbers_are_refused(make: Callable[[], Any]) -> Non
 
 
 @both_faces
-def test_the_first_step_comes_after_a_reset(make: Callable[[], Any]) -> None:
+def test_steps_come_after_a_reset_and_before_the_end(make: Callable[[], Any]) -> None:
     with contextlib.closing(make()) as venv:
         with pytest.raises(gym.error.ResetNeeded, match="call reset"):
             venv.step(np.zeros((2, 4)))
         venv.reset()
+        venv.step(np.zeros((2, 4)))
+    with pytest.raises(gym.error.ClosedEnvironmentError):
         venv.step(np.zeros((2, 4)))
 
 

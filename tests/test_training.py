@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,7 +23,6 @@ from support import (
     edit_json,
     have_equal_weights,
     read_strict_json,
-    run_script,
     succeed,
     tensors,
     tree,
@@ -339,26 +337,6 @@ def test_checkpoint_with_unreadable_metadata_moves_aside(
     assert [path.read_text() for path in kept if path.suffix == ".json"] == [damage]
 
 
-@pytest.mark.parametrize("engine", ["fast", "sb3"])
-@pytest.mark.parametrize("tiny", [TINY_PPO, TINY_SAC_HER])
-def test_a_training_that_diverged_publishes_nothing(
-    tiny: list[str], engine: str, workdir: Path
-) -> None:
-    outcome = run_script("train.py", *tiny, "--engine", engine, "--learning-rate", "1e9")
-    assert outcome.code == 2
-    assert re.search("error: the training diverged: after .* smaller --learning-rate", outcome.err)
-    assert not Path("checkpoints").exists() or not list(Path("checkpoints").glob("*.zip"))
-    assert not Path("MUJOCO_LOG.TXT").exists(), "no simulation was stepped with such actions"
-
-
-def test_an_error_of_another_kind_is_no_divergence(workdir: Path) -> None:
-    with (
-        mock.patch.object(PPO, "learn", side_effect=ValueError("unrelated")),
-        pytest.raises(ValueError, match="unrelated"),
-    ):
-        run_script("train.py", *TINY_PPO, "--engine", "sb3")
-
-
 def test_curves_of_an_earlier_run_move_aside(workdir: Path, trained_ppo: Trained) -> None:
     trained_ppo.copy_to(workdir)
     logs = workdir / "runs/ppo/FetchReachDense-v4"
@@ -430,8 +408,6 @@ def test_command_line_values_reach_the_algorithm(workdir: Path) -> None:
     }  # fmt: skip
     given = [part for name, value in flags.items() for part in (options.flag_of(name), value)]
     succeed("train.py", *TINY_PPO, *given)
-    from stable_baselines3 import PPO
-
     model = PPO.load(Path("checkpoints", f"{PPO_NAME}.zip"))
     assert model.clip_range(1.0) == 0.3
     for name in set(flags) - {"clip_range"}:

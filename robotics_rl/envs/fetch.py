@@ -68,6 +68,7 @@ class FetchBatch:
         self._chunks = np.array_split(np.arange(n_envs), n_threads)
         self._pool = ThreadPoolExecutor(n_threads, thread_name_prefix="mujoco")
         self._pending: list[Future[None]] = []
+        self._is_closed = False
 
     def reset(self, index: int, seed: int | None = None) -> Observation:
         """Begin an episode of one simulation; ``seed`` starts its random stream anew.
@@ -107,7 +108,10 @@ class FetchBatch:
         Raises:
             ValueError: actions of another shape, or NaN, which MuJoCo would go on with.
             gymnasium.error.ResetNeeded: no episode has begun.
+            gymnasium.error.ClosedEnvironmentError: its threads have ended.
         """
+        if self._is_closed:
+            raise gym.error.ClosedEnvironmentError("the environments were closed; make others")
         if np.shape(actions) != (expected := (self.n_envs, *self.action_space.shape)):
             raise ValueError(f"actions have the shape {np.shape(actions)}; it must be {expected}")
         if self.needs_reset:
@@ -163,6 +167,7 @@ class FetchBatch:
 
     def close(self) -> None:
         """End the threads."""
+        self._is_closed = True
         self._pool.shutdown()
 
     def _advance(self, chunk: NDArray[np.intp], actions: NDArray[Any]) -> None:

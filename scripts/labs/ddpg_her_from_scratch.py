@@ -7,7 +7,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import gymnasium as gym
 import numpy as np
@@ -374,7 +374,7 @@ def demo(args: argparse.Namespace) -> Rows:
     for i, name, mode, color, x, y in lines:
         panels[i].plot(x, y, color=color, label=mode)
         panels[i].set_ylabel(name)
-    panels[0].legend()
+    panels[0].legend(title=f"PointReach, seed {args.seed}")
     panels[4].set_xlabel("training episodes")
     figure.savefig(args.out, format="png", dpi=150)
     page: Any = make_subplots(5, shared_xaxes=True, subplot_titles=[*run.curves])
@@ -405,14 +405,14 @@ def compare_sb3(args: argparse.Namespace) -> Rows:
     yield "DQN on 15 bits", success(DQN, BitFlippingEnv(15), 6000, **flip), 0, 0.2
 
 
-def hyperparameters(args: argparse.Namespace) -> Rows:
+def hyperparameters(args: argparse.Namespace) -> NoReturn:
     """Settings: all of them, with their default values and meanings."""
     for config in (TrainConfig, DDPGConfig, HERConfig):
         print(f"{config.__name__}: {config.__doc__}")
         for name, hint in get_type_hints(config, include_extras=True).items():
             for meaning in getattr(hint, "__metadata__", ()):
                 print(f"  {name:20} {getattr(config, name)!s:>8}  {meaning}")
-    yield from ()
+    raise SystemExit(0)  # nothing was checked, so there is no verdict
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -431,8 +431,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.mode is None:
         parser.print_help()
         return 2
-    if args.seed < 0 or args.episodes < 1:
-        parser.error("--seed has to be 0 or more, --episodes 1 or more")
+    if not 0 <= args.seed < 2**32 or args.episodes < 1:
+        parser.error("--seed has to be 0 to 4294967295, --episodes 1 or more")
     torch.set_num_threads(1)  # more of them only get in each other's way with networks this small
     headings = {"verify": "Verification", "compare-sb3": "SB3 Comparison"}
     print(f"DDPG + HER From Scratch -- {headings.get(args.mode, args.mode.title())}")

@@ -394,7 +394,7 @@ def draw(made: dict[Any, list[Transition]], strategy: GoalStrategy, path: Path) 
 def demo(args: argparse.Namespace) -> list[bool]:
     """Count, draw and judge what relabelling makes of ten episodes."""
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    rng, strategy = np.random.default_rng(args.seed), args.strategy
+    rng, strategy = np.random.default_rng(args.seed), GoalStrategy(args.strategy)
     walks = [create_synthetic_episode(50, rng) for _ in range(10)]
     made: dict[Any, list[Transition]] = {}
     for each, k, ratio in product(GoalStrategy, KS, RATIOS):
@@ -426,11 +426,11 @@ def main(argv: list[str] | None = None) -> int:
         mode.add_argument(flag, dest="run", action="store_const", const=run, help=run.__doc__)
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
     usual = inspect.signature(process_episode_with_her).parameters["strategy"].default
-    parser.add_argument("--strategy", type=GoalStrategy, choices=list(GoalStrategy), default=usual)
+    parser.add_argument("--strategy", choices=[each.value for each in GoalStrategy], default=usual)
     parser.add_argument("--out", type=Path, default=Path("figures/her_relabeler_demo.png"))
     args = parser.parse_args(argv)
-    if args.seed < 0:
-        parser.error(f"--seed {args.seed} is negative; give 0 or more")
+    if not 0 <= args.seed < 2**32:
+        parser.error(f"--seed {args.seed} is out of range; give 0 to {2**32 - 1}")
     if args.run is None:
         parser.print_help()
         return 2

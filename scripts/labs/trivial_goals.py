@@ -40,6 +40,7 @@ MOVED = 0.02  # metres; a block that went further than this was pushed
 SIGMAS = 4.0  # bounds on random numbers: four standard deviations, missed once in 16 000 draws
 BRIDGE_DRAWS = 100_000  # fewer would not tell `future` from `final` goals
 PACKAGES = ("gymnasium-robotics", "mujoco", "numpy")
+FIGURE, TABLE = Path("figures", "trivial_goals.png"), Path("results", "trivial_goals.json")
 PARTS = (  # of the figure: name in a row, label, colour, colour of the number, hatch
     ("trivial", "achieved before the step (trivial)", "0.9", "black", "//"),
     ("achieved_by_step", "achieved by this very step", "0.0", "white", ""),
@@ -353,7 +354,11 @@ def demo(n_episodes: int, seed: int, out: Path, table: Path, command: str) -> in
         title = f"Hindsight goals of {n_episodes} {ENV_ID} episodes of random actions (seed {seed})"
         draw(rows, [distances[0], distances[-1]], title, picture)
     print(f"wrote {out} and {table}")
-    return 0
+    textbook, kept = (rows[i]["trivial"] for i in (0, -1))
+    passed = kept < textbook
+    print(f"share of trivial goals, p = {KEEPS[-1]:g}: {kept:.3f} (bound: below {textbook:.3f})")
+    print("[ALL PASS] fewer trivial goals are learned from" if passed else "[FAILED] 1 of 1 checks")
+    return 0 if passed else 1
 
 
 def sb3_draws(achieved: Floats, seed: int) -> tuple[Mask, Mask]:
@@ -413,8 +418,8 @@ def main(argv: list[str] | None = None) -> int:
     mode.add_argument("--bridge", action="store_true", help="compare with Stable-Baselines3")
     parser.add_argument("--seed", type=int, default=0, help="0 or more (default: 0)")
     parser.add_argument("--episodes", type=int, help="10 or more (default: 60, with --demo 200)")
-    parser.add_argument("--out", type=Path, default=Path("figures/trivial_goals.png"), help="PNG")
-    parser.add_argument("--json", type=Path, default=Path("results/trivial_goals.json"))
+    parser.add_argument("--out", type=Path, default=FIGURE, help="PNG")
+    parser.add_argument("--json", type=Path, help="beside another PNG if not given")
     args = parser.parse_args(argv)
     if args.seed < 0:
         parser.error(f"--seed {args.seed} is negative; give 0 or more")
@@ -427,7 +432,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.demo:
         command = shlex.join(["python", "scripts/labs/trivial_goals.py", *argv])
         try:
-            return demo(args.episodes or 200, args.seed, args.out, args.json, command)
+            table = TABLE if args.out == FIGURE else args.out.with_suffix(".json")
+            return demo(args.episodes or 200, args.seed, args.out, args.json or table, command)
         except OSError as error:
             print(f"error: {error}; choose other files with --out and --json", file=sys.stderr)
             return 2

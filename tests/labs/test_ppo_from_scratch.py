@@ -433,7 +433,7 @@ def test_a_demo_on_fetch_tells_the_success(
     found = {"curve": [-2.0], "final_mean": -1.0, "final_success": 0.85}
     monkeypatch.setattr(lab, "learn", lambda *given: found)
     outcome = run_module(lab, *short_demo(tmp_path, "--env", "FetchReachDense-v4"))
-    assert "\nsuccess in 20 fresh episodes: 0.85\n" in outcome.output
+    assert "20 episodes: final_mean -1 final_success 0.85\n" in outcome.output
 
 
 @pytest.mark.slow
