@@ -125,9 +125,9 @@ def _one_difference(card: Card) -> str:
     distance, reward = (_book(card, name) for name in ("final_distance_mean", "return_mean"))
     return (
         "Return and distance tell of one difference, how far from its goal the arm comes to rest: "
-        f"all {len(returns)} policies of both chapters have a return of {start:.2f} - "
-        f"{-slope:.1f} × distance, {off:.3f} off at most, and the book's distance makes it "
-        f"{start + slope * distance:.2f}, beside its {reward:.2f}."
+        f"the {len(returns)} policies of both chapters that took the book's steps have a return of "
+        f"{start:.2f} - {-slope:.1f} × distance, {off:.3f} off at most, and the book's distance "
+        f"makes it {start + slope * distance:.2f}, beside its {reward:.2f}."
     )
 
 

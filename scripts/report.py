@@ -141,6 +141,7 @@ def _chapter5() -> Iterator[str]:
         yield f"### HER and no HER on {env_id}"
         yield _markdown(chapter5_tables.comparison(document))
         yield f"Book: {chapter5_tables.BOOK[env_id]}."
+        yield chapter5_tables.differences(env_id, document)
     for path, analysis in chapter5_tables.sweeps():
         yield (
             f"### [Sweep on {analysis['env_id']}]({path.relative_to(EvalSettings.results_dir)}): "
