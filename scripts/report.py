@@ -17,7 +17,7 @@ import chapter5_tables
 import dense_reach_tables
 import lab_seeds
 
-from robotics_rl import chapters, cli, schemas
+from robotics_rl import chapters, cli, pixel_schemas, schemas
 from robotics_rl.artifacts import atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
@@ -197,8 +197,9 @@ def _labs() -> str:
 
 
 def _schemas() -> Iterator[list[str]]:
-    for _, kind in inspect.getmembers(schemas, inspect.isclass):
-        if hasattr(kind, "schema"):
+    kinds = {**vars(schemas), **vars(pixel_schemas)}
+    for _, kind in sorted(kinds.items()):
+        if inspect.isclass(kind) and hasattr(kind, "schema"):
             yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0].replace("``", "`")]
 
 
