@@ -40,7 +40,7 @@ SMALL: dict[str, Any] = {
     "buffer_size": 5_000,
     "learning_starts": 400,
 }
-DEMO_STEPS, DEMO_ROWS = 4_000, 9
+DEMO_STEPS, DEMO_ROWS = 6_000, 9
 ENLARGED = 6  # pixels of a picture for people, per pixel of a frame
 LEARNED = 0.5  # of the first critic loss, what the last one must be below
 
