@@ -43,6 +43,7 @@ class Pixels:
         "of networks while they learn: fp32, bf16, or auto (bf16 on a GPU that has it)",
         one_of("auto", "fp32", "bf16"),
     )
+    cuda_graphs: bool = option(False, "record gradient steps and replay them; needs an NVIDIA GPU")
     buffer_file: str | None = option(
         None, "keep the replay in this file, which a resumed run finds again", file_path
     )

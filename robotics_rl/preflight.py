@@ -11,7 +11,7 @@ from stable_baselines3.common.preprocessing import get_obs_shape
 from robotics_rl import artifacts, config, envs, options
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import TrainSettings
-from robotics_rl.devices import device_name, multiplies_bf16
+from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
 from robotics_rl.entropy_options import AdaptiveEntropy
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.errors import UsageError
@@ -46,6 +46,8 @@ def check(
         _check_rollout(values, settings.run.n_envs)
     if isinstance(values, config.OffPolicy):
         engine.check_memory(settings, env, side_by_side)
+    if settings.pixels and settings.pixels.cuda_graphs:
+        _check_graphs(settings)
     if (settings.her or settings.fast) and isinstance(values, config.OffPolicy):
         _check_episodes_fit(settings, values, env)
     artifacts.require_file(Path(settings.run.out or paths.checkpoint))
@@ -120,6 +122,11 @@ def _check_rollout(values: config.PPO, n_envs: int) -> None:
     for name, size in (("batch_size", values.batch_size), ("n_steps", values.n_steps * n_envs)):
         if size < 2:
             raise UsageError(f"{options.flag_of(name)} leaves PPO one sample; it needs at least 2")
+
+
+def _check_graphs(settings: TrainSettings) -> None:
+    if not resolve_device(settings.run.device).startswith("cuda"):
+        raise UsageError("--cuda-graphs needs an NVIDIA GPU; leave it out")
 
 
 def _check_episodes_fit(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:

@@ -178,10 +178,14 @@ class Overlapped(OffPolicyAlgorithm):
         """Take gradient steps; the batch size is the model's own."""
         before, self._losses = self._losses, {}
         for batch in self.batches(gradient_steps):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-                self.update(self.see(batch))
+            self.step(batch)
             self._n_updates += 1
         self._losses = before | self._losses  # a policy that waited keeps its last loss
+
+    def step(self, batch: Any) -> None:
+        """Take one gradient step of everything on one of the ``batches``."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            self.update(self.see(batch))
 
     def note(self, name: str, value: Tensor) -> None:
         """Log a loss; it is read from the device only by ``record_losses``."""

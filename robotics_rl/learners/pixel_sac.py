@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robotics_rl.learners.graphs import GraphedSteps
 from robotics_rl.learners.lean_sac import SACUpdate
 from robotics_rl.learners.normalizer import InputNormalizer
 from robotics_rl.learners.overlapped import Observation, Transitions
@@ -54,6 +55,7 @@ class PixelSAC(SACUpdate):
         replay: where transitions go and batches come from.
         augment: what pictures go through before they are learned from; None: nothing.
         normalize_observations: scale the vectors that networks see beside pictures.
+        cuda_graphs: record gradient steps on the GPU and replay them.
         settings: as for ``SACUpdate``.
     """
 
@@ -65,6 +67,7 @@ class PixelSAC(SACUpdate):
         replay: FrameReplay,
         augment: Augment | None = None,
         normalize_observations: bool = False,
+        cuda_graphs: bool = False,
         **settings: Any,
     ) -> None:
         shape = replay.store.shape
@@ -72,6 +75,11 @@ class PixelSAC(SACUpdate):
         normalizer = InputNormalizer(sum(self._sizes), enabled=normalize_observations)
         super().__init__(replay=replay, normalizer=normalizer, **settings)
         self._share_encoder = self.actor.features_extractor is self.critic.features_extractor
+        self._graphed = GraphedSteps(self._noted_step) if cuda_graphs else None
+        if self._graphed:
+            for optimizer in (self.actor.optimizer, self.critic.optimizer, self.ent_coef_optimizer):
+                for group in optimizer.param_groups if optimizer else ():
+                    group["capturable"] = True
 
     def batches(self, count: int) -> Iterator[Views]:
         """Batches to learn from, drawn and carried to the device several at a time."""
@@ -92,6 +100,22 @@ class PixelSAC(SACUpdate):
             self._to_device(batch.rewards),
             batch.channels,
         )
+
+    def step(self, batch: Views) -> None:
+        """One gradient step, as it is or replayed."""
+        if self._graphed is None:
+            super().step(batch)
+            return
+        phase = (self._n_updates + 1) % self._policy_delay
+        for name, losses in self._graphed(batch, phase).items():
+            self._losses.setdefault(name, []).extend(losses)
+
+    def _noted_step(self, batch: Views) -> dict[str, list[Tensor]]:
+        """One gradient step as it is, and the losses it noted."""
+        before, self._losses = self._losses, {}
+        super().step(batch)
+        noted, self._losses = self._losses, before
+        return noted
 
     def see(self, batch: Views) -> Transitions:
         """What the networks make of a batch that they learn from."""

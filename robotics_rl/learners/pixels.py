@@ -154,6 +154,7 @@ def make_model(
         synchronous=own.deterministic_engine,
         policy_delay=own.policy_delay,
         bf16=computes_bf16(pixels, device),
+        cuda_graphs=pixels.cuda_graphs,
     )
     frames = model.replay_buffer.store.frames
     if device_frames.fits(frames.nbytes, model.device):

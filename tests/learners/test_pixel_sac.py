@@ -26,6 +26,7 @@ from robotics_rl.replay.memory_plan import FrameShape
 
 BATCH_SIZE, SIZE, GAMMA, ALPHA, TAU = 16, 36, 0.95, 0.2, 0.05
 SHAPE = FrameShape(1, 5, (3, SIZE, SIZE), 4, proprioception=10, goal=3, action=4)
+LEARNER = ("normalize_observations", "device", "policy_delay", "cuda_graphs")  # its own settings
 VECTORS = ("proprioception", "achieved_goal", "desired_goal")
 STEP_2 = {"critic_encoder": True, "drq": False}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -38,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def build(seed: int = 0, **settings: Any) -> Any:
     """A small model with settings of ``Pixels``, all its weights different."""
-    more = {name: settings.pop(name) for name in ("normalize_observations",) if name in settings}
+    more = {name: settings.pop(name) for name in LEARNER if name in settings}
     vision = make_vision(Pixels(num_filters=4, **settings).decided())
     from drqv2_sac_policy import FakePixelPush
 
