@@ -43,7 +43,7 @@ def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
     yield "frames, plain", _frames(_plain_envs())
     yield "frames, 1 process", _frames(_studio(N_ENVS, 1))
     yield "frames, 1 process, 4 samples a pixel", _frames(_studio(N_ENVS, 1, msaa=4))
-    yield f"frames, {cores} processes", _frames(_studio(N_ENVS * cores, cores))
+    yield "frames, a process per core", _frames(_studio(N_ENVS * cores, cores))
     settings = ch09_pixel_push.CARD.settings(SETTINGS)
     plain, ours = _plain_training(settings, device), _our_training(settings, device)
     yield f"draws of {DRAWN_AT_ONCE}, plain", _repeated(lambda: _draw_plain(plain))
@@ -190,7 +190,7 @@ RACE = Race(
     contestants=_contestants,
     draws=True,
     ratios={
-        "frames, 2 processes / plain": ("frames, 2 processes", "frames, plain"),
+        "frames, a process per core / plain": ("frames, a process per core", "frames, plain"),
         "frames, 1 process / plain": ("frames, 1 process", "frames, plain"),
         "draws / plain": (f"draws of {DRAWN_AT_ONCE}, ours", f"draws of {DRAWN_AT_ONCE}, plain"),
         "gradient steps / plain": ("gradient steps, ours", "gradient steps, plain"),

@@ -59,7 +59,7 @@ def build(seed: int = 0, **settings: Any) -> Any:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():  # targets apart from what they follow, so that taking one shows
         for part in model.policy.parameters():
-            part += 0.05 * torch.randn(part.shape, generator=generator)
+            part += 0.05 * torch.randn(part.shape, generator=generator).to(part.device)
     return model
 
 
