@@ -168,7 +168,7 @@ def test_a_large_block_is_found(encoder: str) -> None:
         return pixel_probe.Pictures(frames, places)
 
     seen, unseen = pictures(64), pictures(16)
-    plan = pixel_probe.Plan(n_updates=60, batch_size=16, num_filters=8)
+    plan = pixel_probe.Plan(n_updates=120, batch_size=16, num_filters=8)
     network = pixel_probe.build(encoder, 0, plan)
     error = pixel_probe.learn(network, 0, plan, seen, unseen)
     assert (error < 0.7 * pixel_probe.unguided_error(seen, unseen)).all()

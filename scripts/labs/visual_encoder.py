@@ -313,7 +313,7 @@ def demo(path: Path) -> Claims:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the chosen mode and return its exit code; without one, print the help and return 2."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(usage=argparse.SUPPRESS, description=__doc__)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--verify", action="store_true", help="check the network, measure small blocks"

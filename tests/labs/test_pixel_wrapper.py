@@ -193,7 +193,6 @@ def test_verify_passes_and_repeats_itself(lab: ModuleType) -> None:
     assert outcome.output.count("[PASS] ") == N_VERIFY
     assert last_line(outcome) == "[ALL PASS] Pixel wrapper verified"
     assert outcome.exit_code == 0
-    assert outcome.seconds < 20
     again = only(lab, "check_stack").output.splitlines()
     assert {line for line in again if "None" not in line} < set(outcome.output.splitlines())
 
