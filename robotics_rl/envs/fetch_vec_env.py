@@ -9,7 +9,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from robotics_rl.envs.fetch import FetchBatch, Observation
+from robotics_rl.envs.fetch import FetchBatch, Observation, Step
 from robotics_rl.envs.resumable_vec_env import training_seeds
 
 
@@ -48,7 +48,10 @@ class FetchVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step; where an episode ended, the first observation of the next."""
-        step = self.batch.finish()
+        return self.results(self.batch.finish())
+
+    def results(self, step: Step) -> VecEnvStepReturn:
+        """A step as Stable-Baselines3 wants it."""
         infos: list[dict[str, Any]] = []
         for index in range(self.num_envs):
             self._rewards[index].append(float(step.rewards[index]))

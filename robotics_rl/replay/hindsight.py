@@ -5,9 +5,10 @@ object has to be pushed, nearly all goals of early episodes are of this kind, as
 moved. ``trivial_goal_keep`` is the share of them that is kept; 1 is the textbook's method.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,15 @@ class Draw:
     goals: Array  # (n, goal), metres
 
 
-class HindsightReplay:
-    """Batches from an ``EpisodeStore``, equal in distribution to Stable-Baselines3's buffers.
+class GoalStore(Protocol):
+    """Where goals are drawn from."""
+
+    achieved_goals: Array  # (slots, steps + 1, goal), metres
+    desired_goals: Array  # (slots, goal), metres
+
+
+class HindsightDraws(ABC):
+    """Draws steps of episodes and the goals they are seen with, whatever else is stored of them.
 
     Args:
         store: the episodes.
@@ -71,7 +79,7 @@ class HindsightReplay:
 
     def __init__(
         self,
-        store: EpisodeStore,
+        store: GoalStore,
         reward: Callable[[Array, Array, Any], Array],
         threshold: float,
         rng: np.random.Generator,
@@ -80,35 +88,28 @@ class HindsightReplay:
         self.store, self.hindsight = store, hindsight
         self._reward, self._threshold, self._rng = reward, threshold, rng
 
-    @property
-    def ready(self) -> bool:
-        """Whether there is anything to draw: with hindsight a finished episode."""
-        return self.store.n_finished > 0 or (self.hindsight is None and self.store.step > 0)
+    @abstractmethod
+    def _draw_steps(self, count: int) -> tuple[Indices, Indices]:
+        """Slots and steps, each step as likely as any other."""
 
-    def sample(self, batch_size: int) -> Batch:
-        """A batch: relabelled transitions first, then those with their own goals."""
+    @abstractmethod
+    def _lengths(self, slots: Indices) -> Indices | int:
+        """Steps of the finished episodes in these slots."""
+
+    def n_relabelled(self, batch_size: int) -> int:
+        """How many of a batch get goals in hindsight."""
+        return int(self.hindsight.relabelled * batch_size) if self.hindsight else 0
+
+    def draw(self, batch_size: int) -> Draw:
+        """What a batch is made of: relabelled steps first, then those with their own goals."""
         draws = []
-        n_relabelled = int(self.hindsight.relabelled * batch_size) if self.hindsight else 0
+        n_relabelled = self.n_relabelled(batch_size)
         if n_relabelled:
             draws.append(self.draw_relabelled(n_relabelled))
         if n_relabelled < batch_size:
             slots, steps = self._draw_steps(batch_size - n_relabelled)
             draws.append(Draw(slots, steps, self.store.desired_goals[slots]))
-        drawn = _join(draws)
-        achieved_next = self.store.achieved_goals[drawn.slots, drawn.steps + 1]
-        return Batch(
-            inputs=self.inputs(drawn),
-            actions=self.store.actions[drawn.slots, drawn.steps],
-            rewards=np.asarray(self._reward(achieved_next, drawn.goals, {}), dtype=np.float32),
-            next_inputs=self.inputs(Draw(drawn.slots, drawn.steps + 1, drawn.goals)),
-        )
-
-    def peek(self, batch_size: int) -> Batch:
-        """A batch to look at: training goes on as if it had not been drawn."""
-        stream = self._rng.bit_generator.state
-        batch = self.sample(batch_size)
-        self._rng.bit_generator.state = stream
-        return batch
+        return _join(draws)
 
     def draw_relabelled(self, count: int) -> Draw:
         """Random steps of finished episodes with goals chosen in hindsight.
@@ -137,20 +138,52 @@ class HindsightReplay:
     def relabel(self, slots: Indices, steps: Indices) -> Draw:
         """The same steps with goals that their episodes achieved."""
         assert self.hindsight is not None
-        horizon = self.store.shape.horizon
+        lengths = self._lengths(slots)
         match self.hindsight.strategy:
             case "future":
-                outcomes = self._rng.integers(steps, horizon)
+                outcomes = self._rng.integers(steps, lengths)
             case "final":
-                outcomes = np.full_like(steps, horizon - 1)
+                outcomes = np.full_like(steps, lengths - 1)
             case "episode":
-                outcomes = self._rng.integers(0, horizon, size=len(steps))
+                outcomes = self._rng.integers(0, lengths, size=len(steps))
         return Draw(slots, steps, self.store.achieved_goals[slots, outcomes + 1])
 
     def is_trivial(self, draw: Draw) -> NDArray[np.bool_]:
         """Whether the goal is achieved before the step."""
         away = self.store.achieved_goals[draw.slots, draw.steps] - draw.goals
         return np.einsum("ij,ij->i", away, away) <= self._threshold**2  # type: ignore[no-any-return]
+
+
+class HindsightReplay(HindsightDraws):
+    """Batches from an ``EpisodeStore``, equal in distribution to Stable-Baselines3's buffers.
+
+    Args: those of ``HindsightDraws``.
+    """
+
+    store: EpisodeStore
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to draw: with hindsight a finished episode."""
+        return self.store.n_finished > 0 or (self.hindsight is None and self.store.step > 0)
+
+    def sample(self, batch_size: int) -> Batch:
+        """A batch: relabelled transitions first, then those with their own goals."""
+        drawn = self.draw(batch_size)
+        achieved_next = self.store.achieved_goals[drawn.slots, drawn.steps + 1]
+        return Batch(
+            inputs=self.inputs(drawn),
+            actions=self.store.actions[drawn.slots, drawn.steps],
+            rewards=np.asarray(self._reward(achieved_next, drawn.goals, {}), dtype=np.float32),
+            next_inputs=self.inputs(Draw(drawn.slots, drawn.steps + 1, drawn.goals)),
+        )
+
+    def peek(self, batch_size: int) -> Batch:
+        """A batch to look at: training goes on as if it had not been drawn."""
+        stream = self._rng.bit_generator.state
+        batch = self.sample(batch_size)
+        self._rng.bit_generator.state = stream
+        return batch
 
     def inputs(self, draw: Draw) -> Floats:
         """What networks see at these steps."""
@@ -204,6 +237,9 @@ class HindsightReplay:
             places, running_steps = np.divmod(numbers[ongoing] - n_finished, store.step)
             slots[ongoing], steps[ongoing] = store.running[places], running_steps
         return slots, steps
+
+    def _lengths(self, slots: Indices) -> int:
+        return self.store.shape.horizon
 
 
 def _join(draws: Sequence[Draw]) -> Draw:
