@@ -25,6 +25,7 @@ Claim = tuple[str, float, tuple[float, float]]  # what was measured, the value, 
 Claims = Iterator[Claim]
 
 SHIFTS = [(down, right) for down in range(9) for right in range(9)]  # of --verify, where pad is 4
+UNMOVED = SHIFTS.index((4, 4))
 EPISODE, EPISODES, BATCH = 5, 12, 64  # steps, of them in the buffers of --verify, drawn from those
 
 PIXELS_PER_METRE = 60  # Fetch's default camera at 84x84: 3 pixels for a block of 5 cm
@@ -78,9 +79,9 @@ class DrQDictReplayBuffer(DictReplayBuffer):
         super().__init__(*args, **kwargs)
         self.aug_fn, self.image_key = aug_fn or RandomShiftAug(), image_key
 
-    def sample(self, *args: Any, **kwargs: Any) -> Samples:
+    def sample(self, batch_size: int, env: Any = None) -> Samples:  # type: ignore[override]
         """As SB3's, then augmented; what is stored stays as it was."""
-        return augment(super().sample(*args, **kwargs), self.aug_fn, self.image_key)
+        return augment(super().sample(batch_size, env), self.aug_fn, self.image_key)
 
 
 # --8<-- [end:drq_replay_buffer]
@@ -166,17 +167,18 @@ class GoalEnvStub:
 
 def filled(kind: type[DictReplayBuffer], rng: np.random.Generator, **kwargs: Any) -> Any:
     """A buffer of this kind with twelve episodes of noise; the same rng gives the same ones."""
-    shapes = {"pixels": (2, 12, 12), "proprioception": (2,), "achieved_goal": (3,)}
-    shapes["desired_goal"] = (3,)
-    box = {key: spaces.Box(-9.0, 9.0, shape, np.float32) for key, shape in shapes.items()}
+    sizes = {"proprioception": 2, "achieved_goal": 3, "desired_goal": 3}
+    box: dict[str, Any] = {key: spaces.Box(-9.0, 9.0, (n,)) for key, n in sizes.items()}
     box["pixels"] = spaces.Box(0, 255, (2, 12, 12), np.uint8)
     actions = spaces.Box(-1.0, 1.0, (4,), np.float32)
     buffer = kind(EPISODES * EPISODE, spaces.Dict(box), actions, device="cpu", **kwargs)
     for step in range(EPISODES * EPISODE):
-        obs, next_obs = ({k: rng.normal(size=(1, *s)) for k, s in shapes.items()} for _ in "ab")
-        for each in (obs, next_obs):
-            each["pixels"] = rng.integers(256, size=(1, 2, 12, 12), dtype=np.uint8)
+        pair: list[dict[str, Any]] = []
+        for _ in range(2):
+            pair.append({key: rng.normal(size=(1, n)) for key, n in sizes.items()})
+            pair[-1]["pixels"] = rng.integers(256, size=(1, 2, 12, 12), dtype=np.uint8)
         done = np.array([step % EPISODE == EPISODE - 1])
+        obs, next_obs = pair
         buffer.add(obs, next_obs, rng.normal(size=(1, 4)), rng.normal(size=1), done, [{}])
     return buffer
 
@@ -202,6 +204,7 @@ def compare(ours: Any, sb3: Any) -> tuple[dict[str, Tensor], list[Claim]]:
         ("values unlike SB3's, pixels left aside", unlike, (0, 0)),
         ("pictures of 64 that are a shift of SB3's", now.any(0).sum().item(), (64, 64)),
         ("next pictures that are one", then.any(0).sum().item(), (64, 64)),
+        ("of both, unmoved", (now[UNMOVED].sum() + then[UNMOVED].sum()).item(), (0, 10)),
         ("pairs with one shift in common", (now & then).any(0).sum().item(), (0, 6)),
         ("stored pixels changed", (ours.observations["pixels"] != stored).sum().item(), (0, 0)),
     ]
@@ -273,15 +276,15 @@ def draw(path: Path, obs: Tensor, next_obs: Tensor, bars: dict[str, tuple[float,
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.5), layout="constrained")
-    top, bottom = figure.subfigures(2, height_ratios=(1.3, 1))
-    panels = top.subplots(1, 3)
-    titles = ("as rendered", "obs: shifted", "next_obs: shifted anew")
+    halves: Any = figure.subfigures(2, height_ratios=(1.3, 1))
+    panels = halves[0].subplots(1, 3)
+    titles = ("a made-up scene", "obs: shifted", "next_obs: shifted anew")
     for panel, title, picture in zip(panels, titles, (scene(0.0), obs, next_obs), strict=True):
-        panel.imshow(picture[0], cmap="gray", vmin=0, vmax=1)
+        panel.imshow(picture[0].numpy(), cmap="gray", vmin=0, vmax=1)
         panel.axvline(42, color="white", ls=":", lw=1)
         panel.axhline(55, color="white", ls=":", lw=1)
         panel.set(title=title, xlabel="pixels", ylabel="pixels")
-    panel = bottom.subplots()
+    panel = halves[1].subplots()
     colours = ["0.75" if "shift" not in name else "0.25" for name in bars]
     left, right = zip(*bars.values(), strict=True)
     widths = [b - a for a, b in zip(left, right, strict=True)]
@@ -289,16 +292,14 @@ def draw(path: Path, obs: Tensor, next_obs: Tensor, bars: dict[str, tuple[float,
     panel.axvline(0, color="0.5", lw=1)
     panel.invert_yaxis()
     panel.set(title="What moves the block: signal (grey) and shifts (black)")
-    panel.set(
-        xlabel="x by SpatialSoftmax, from -1 (left edge) to 1 (right edge)", xlim=(-0.25, 0.25)
-    )
+    panel.set(xlabel="change of x by SpatialSoftmax, of a picture from -1 to 1", xlim=(-0.25, 0.25))
     figure.savefig(path, format="png", dpi=150)
 
 
 def demo(path: Path) -> Claims:
     """Cost: a shift of 4 pixels moves x further than the 5 cm that decide over success."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    still, shift = scene(0.0).expand(4096, 1, 84, 84), RandomShiftAug()
+    still, shift = scene(0.0).expand(1024, 1, 84, 84), RandomShiftAug()
     obs, next_obs = shift(still), shift(still)
     here = softmax_x(still[:1]).item()
     once, twice = softmax_x(obs) - here, softmax_x(next_obs) - softmax_x(obs)
@@ -316,8 +317,8 @@ def demo(path: Path) -> Claims:
     yield "cost: largest change of x by a shift, 4 of 84 pixels", most[0], (near, 0.1)
     yield "cost: largest from obs to next_obs, block at rest", most[1], (0.18, 0.2)
     yield "cost: standard deviation of it", twice.std().item(), (0.08, 0.095)
-    beyond = (twice.abs() > near).float().mean().item()
-    yield "share of steps in which it exceeds 5 cm", beyond, (0.2, 0.6)
+    beyond = (twice.abs() > near + 1e-3).float().mean().item()
+    yield "share of pairs in which it exceeds 5 cm, expected 30/81", beyond, (0.31, 0.43)
 
 
 def main(argv: list[str] | None = None) -> int:

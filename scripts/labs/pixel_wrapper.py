@@ -6,7 +6,7 @@ import subprocess
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -31,7 +31,19 @@ GOALS: dict[str, tuple[str, ...]] = {
 }
 BACKENDS = ("glfw",) if sys.platform == "darwin" else ("egl", "osmesa")
 PROBE = "import mujoco; mujoco.GLContext(64, 64).make_current()"
-REMEDY = "install libegl1, libgl1 and libosmesa6, or run the lab in the image (docker/dev.sh)"
+REMEDY = "unset MUJOCO_GL, install libegl1, libgl1 and libosmesa6, or use docker/dev.sh"
+
+
+def enter_context(env: gym.Env[Any, Any]) -> Any:
+    """Let OpenGL work in this environment's context; its viewer, None before its first picture.
+
+    Otherwise it works in the context used last, which another environment may have made: pictures
+    are wrong, or black once that environment is closed, without an error.
+    """
+    viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
+    if viewer is not None:
+        viewer.make_context_current()
+    return viewer
 
 
 # --8<-- [start:render_and_resize]
@@ -39,14 +51,10 @@ def render_and_resize(
     env: gym.Env[Any, Any], image_size: tuple[int, int] = (84, 84)
 ) -> NDArray[np.uint8]:
     """A picture of what is there now: (3, H, W) uint8, with memory of its own."""
-    viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
-    if viewer is not None:  # the first render() makes it
-        # OpenGL draws into the context used last, which another environment may have made: the
-        # picture would be wrong, or black once that environment is closed, without an error.
-        viewer.make_context_current()
+    enter_context(env)  # other environments draw, too
     picture: Any = env.render()  # (height, width, 3), of the size the environment was made with
     height, width = image_size
-    if picture.shape[:2] != (height, width):  # drawing at the size wanted is several times faster
+    if picture.shape[:2] != (height, width):  # to draw at this size is faster
         small = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
         picture = np.asarray(small)
     if picture.min() == picture.max():
@@ -57,7 +65,7 @@ def render_and_resize(
 
 # --8<-- [end:render_and_resize]
 # --8<-- [start:pixel_obs_wrapper]
-class PixelObservationWrapper(gym.Wrapper[Observation, Any, Observation, Any]):
+class PixelObservationWrapper(gym.Wrapper[Any, Any, Any, Any]):
     """Observations of a Fetch task as pictures, with the goals and numbers that one asks for.
 
     `pixels` (3 * frame_stack, H, W) uint8 are the last frames, the newest one last, so that motion
@@ -68,7 +76,7 @@ class PixelObservationWrapper(gym.Wrapper[Observation, Any, Observation, Any]):
 
     def __init__(
         self,
-        env: gym.Env[Observation, Any],
+        env: gym.Env[Any, Any],
         image_size: tuple[int, int] = (84, 84),
         frame_stack: int = 4,
         goal_mode: str = "both",
@@ -78,21 +86,17 @@ class PixelObservationWrapper(gym.Wrapper[Observation, Any, Observation, Any]):
         if goal_mode not in GOALS or frame_stack < 1 or env.render_mode != "rgb_array":
             allowed = f"one of {list(GOALS)}, 1 or more, 'rgb_array'"
             raise ValueError(f"{goal_mode=}, {frame_stack=}, {env.render_mode=} must be {allowed}")
-        self.image_size, self.frame_stack, self.goal_keys = (
-            image_size,
-            frame_stack,
-            GOALS[goal_mode],
-        )
+        self.image_size, self.frame_stack = image_size, frame_stack
+        self.goal_keys = GOALS[goal_mode]
         self.proprio_indices = None if proprio_indices is None else list(proprio_indices)
         self.last_raw_obs: Observation = {}
         self._frames: deque[NDArray[np.uint8]] = deque(maxlen=frame_stack)  # drops the oldest
         raw: Any = env.observation_space
         seen = {"pixels": gym.spaces.Box(0, 255, (3 * frame_stack, *image_size), np.uint8)}
         if self.proprio_indices is not None:
-            state, own = raw["observation"], self.proprio_indices
-            seen["proprioception"] = gym.spaces.Box(
-                state.low[own], state.high[own], dtype=state.dtype
-            )
+            state = raw["observation"]
+            low, high = state.low[self.proprio_indices], state.high[self.proprio_indices]
+            seen["proprioception"] = gym.spaces.Box(low, high, dtype=state.dtype)
         self.observation_space = gym.spaces.Dict(seen | {key: raw[key] for key in self.goal_keys})
 
     def reset(
@@ -113,6 +117,13 @@ class PixelObservationWrapper(gym.Wrapper[Observation, Any, Observation, Any]):
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
         """The environment's own, for hindsight: goals (B, 3) -> rewards (B,), or one of each."""
         return self.env.get_wrapper_attr("compute_reward")(achieved_goal, desired_goal, info)
+
+    def close(self) -> None:
+        """Give the memory of pictures back, in the right context: Gymnasium leaves it to chance."""
+        viewer = enter_context(self.env)
+        if viewer is not None:
+            viewer.con.free()
+        super().close()
 
     def _observation(self, raw_obs: Observation) -> Observation:
         self.last_raw_obs = raw_obs
@@ -139,7 +150,7 @@ class PixelReplayBuffer:
         # One byte per value, not the four of float32. PyTorch fills the memory now: where it is too
         # small, that shows at once. NumPy's zeros would take it page by page, and fail hours later.
         self.columns = {
-            name: torch.zeros(capacity, *shape, dtype=torch.uint8 if "pix" in name else None)
+            name: torch.zeros(capacity, *shape, dtype=torch.uint8 if "pixels" in name else None)
             for name, shape in shapes.items()
         }
 
@@ -196,50 +207,46 @@ def seen_now(env: Any) -> NDArray[np.uint8]:
 
 def check_frame(seed: int) -> Claims:
     """Frame: the picture that render() draws, channels first, not blank, memory of its own."""
-    with make_env() as env:
+    with PixelObservationWrapper(make_env()) as env:
         env.reset(seed=seed)
         frame = render_and_resize(env)
-        yield "height and width off 84", gap(frame.shape, (3, 84, 84)), 0, 0
+        yield "shape off (3, 84, 84)", gap(frame.shape, (3, 84, 84)), 0, 0
         yield "difference to render(), channel by channel", gap(frame, seen_now(env)), 0, 0
         yield "spread of its values, 0 if blank", frame.std(), 20, 127
         yield "owns its memory, in order", frame.flags.owndata and frame.flags.c_contiguous, 1, 1
         low = render_and_resize(env, (42, 63))
-        yield "shape of a frame 42 high, 63 wide", gap(low.shape, (3, 42, 63)), 0, 0
-        with make_env(size=48) as other:
+        yield "shape off (3, 42, 63), shrunk", gap(low.shape, (3, 42, 63)), 0, 0
+        with PixelObservationWrapper(make_env(48)) as other:
             other.reset(seed=seed)
-            other.render()
             yield "difference beside another renderer", gap(render_and_resize(env), frame), 0, 0
-        yield "difference after that one is closed", gap(render_and_resize(env), frame), 0, 0
 
 
 def check_stack(seed: int) -> Claims:
     """Stack: newest frame last; after a reset the first one, repeated; no frame from before."""
-    with make_env() as base:
-        env = PixelObservationWrapper(base)
+    with PixelObservationWrapper(make_env()) as env:
         first = env.reset(seed=seed)[0]["pixels"]
-        stacks, kept = [first], first.copy()
-        yield (
-            "reset: difference to the first frame, 4 times",
-            gap(first, np.tile(seen_now(env), (4, 1, 1))),
-            0,
-            0,
-        )
+        stack, copy_of_first = first, first.copy()
+        repeated = gap(first, np.tile(seen_now(env), (4, 1, 1)))
+        yield "reset: difference to render(), 4 times", repeated, 0, 0
+        newest, older, moved = [], [], []
         for _ in range(5):
-            stacks.append(env.step(np.array([1, 0, 0, 0], np.float32))[0]["pixels"])
-            yield "step: newest frame to render()", gap(stacks[-1][-3:], seen_now(env)), 0, 0
-        older = [gap(new[:-3], old[3:]) for old, new in zip(stacks, stacks[1:], strict=False)]
-        yield "older frames to the newest of before", max(older), 0, 0
-        moved = [(stacks[-1][3 * i : 3 * i + 3] != stacks[-1][-3:]).sum() for i in range(3)]
-        yield "fewest values that differ between frames", min(moved), 10, 21168
-        yield "difference to a stack handed out earlier", gap(first, kept), 0, 0
-        again = env.reset(seed=seed + 1)[0]["pixels"]
-        yield "reset: stale values", (again != np.tile(seen_now(env), (4, 1, 1))).sum(), 0, 0
+            before, stack = stack, env.step(np.array([1, 0, 0, 0], np.float32))[0]["pixels"]
+            newest.append(gap(stack[-3:], seen_now(env)))
+            older.append(gap(stack[:-3], before[3:]))
+            moved.append((stack[-3:] != before[-3:]).sum())
+        yield "5 steps: newest frame to render()", max(newest), 0, 0
+        yield "5 steps: other frames to the stack of before", max(older), 0, 0
+        yield "5 steps: fewest values that change", min(moved), 10, 3 * 84 * 84
+        yield "change of a stack handed out earlier", gap(first, copy_of_first), 0, 0
+        stack = env.reset(seed=seed + 1)[0]["pixels"]
+        repeated = gap(stack, np.tile(seen_now(env), (4, 1, 1)))
+        yield "next reset: difference to render(), 4 times", repeated, 0, 0
 
 
 def check_proprioception(seed: int) -> Claims:
     """Proprioception: blind to the object, which the pixels and the other 15 numbers are of."""
-    with make_env() as base:
-        env, fetch = PixelObservationWrapper(base), base.unwrapped
+    with PixelObservationWrapper(make_env()) as env:
+        fetch: Any = env.unwrapped
         env.reset(seed=seed)
 
         def move_object(action: Any) -> None:
@@ -256,31 +263,32 @@ def check_proprioception(seed: int) -> Claims:
         of_object = np.flatnonzero(raw[0] != raw[1])
         print(f"the object moves, the numbers that change: {of_object.tolist()}")
         yield "how many of them", len(of_object), 15, 15
-        change = gap(before["proprioception"], after["proprioception"])
-        yield "change of proprioception", change, 0, 0
-        rest = np.delete(raw[1], of_object)
-        yield "difference to the numbers that do not", gap(after["proprioception"], rest), 0, 0
+        ours = after["proprioception"]
+        yield "change of proprioception", gap(before["proprioception"], ours), 0, 0
+        yield "difference to the others", gap(ours, np.delete(raw[1], of_object)), 0, 0
         changed = (before["pixels"][-3:] != after["pixels"][-3:]).any(0).sum()
         yield "pixels that change", changed, 5, 500
 
 
 def check_goals(seed: int) -> Claims:
     """Goals: those asked for, as the environment has them, fit for rewards of batches."""
-    with make_env() as base:
-        for mode, wanted in GOALS.items():
-            wrapper = PixelObservationWrapper(base, goal_mode=mode)
-            with warnings.catch_warnings(record=True) as warned:
-                warnings.simplefilter("always")
-                *_, (obs, _, _) = play(PassiveEnvChecker(wrapper), 2, seed)
-            yield f"{mode}: warnings of Gymnasium's checker", len(warned), 0, 0
-            others = {"pixels", "proprioception"}
-            yield f"{mode}: parts missing or too many", len({*obs} ^ {*wanted, *others}), 0, 0
-            for key in wanted:
-                yield f"{mode}: {key}", gap(obs[key], wrapper.last_raw_obs[key]), 0, 0
-        goals = obs["achieved_goal"] + np.array([[0.04, 0, 0], [0, 0.06, 0]])  # metres
-        rewards = wrapper.compute_reward(np.tile(obs["achieved_goal"], (2, 1)), goals, {})
-        yield "rewards 4 and 6 cm away", gap(rewards, np.array([0, -1], np.float32)), 0, 0
-        yield "its unwrapped is the environment's", wrapper.unwrapped is base.unwrapped, 1, 1
+    base = make_env()
+    for mode, wanted in GOALS.items():
+        wrapper = PixelObservationWrapper(base, goal_mode=mode)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            *_, (obs, _, _) = play(PassiveEnvChecker(wrapper), 2, seed)
+        yield f"{mode}: warnings of Gymnasium's checker", len(warned), 0, 0
+        others = {"pixels", "proprioception"}
+        yield f"{mode}: parts missing or too many", len({*obs} ^ {*wanted, *others}), 0, 0
+        for key in wanted:
+            yield f"{mode}: {key}", gap(obs[key], wrapper.last_raw_obs[key]), 0, 0
+    achieved = np.tile(wrapper.last_raw_obs["achieved_goal"], (2, 1))
+    goals = achieved + np.array([[0.04, 0, 0], [0, 0.06, 0]])  # metres
+    rewards = wrapper.compute_reward(achieved, goals, {})
+    yield "rewards 4 and 6 cm away", gap(rewards, np.array([0, -1], np.float32)), 0, 0
+    yield "its unwrapped is the environment's", wrapper.unwrapped is base.unwrapped, 1, 1
+    wrapper.close()
 
 
 def check_buffer(seed: int) -> Claims:
@@ -308,8 +316,9 @@ def check_buffer(seed: int) -> Claims:
     step = batch["goals"][:, :1]
     yield "oldest step", step.min().item(), 150, 150
     yield "newest step", step.max().item(), 249, 249
-    others = [-batch["actions"], batch["rewards"][:, None] / 2, batch["pixels"].flatten(1) * 255]
-    others += [batch["next_pixels"].flatten(1) * 255 - 1]
+    yield "steps drawn in 2000", len(step.unique()), 100, 100
+    shown, shown_next = (batch[name].flatten(1) * 255 for name in ("pixels", "next_pixels"))
+    others = [-batch["actions"], batch["rewards"][:, None] / 2, shown, shown_next - 1]
     yield "mixed steps", max((other - step).abs().max().item() for other in others), 0, 1e-4
     yield "dones mixed", (batch["dones"] != (step[:, 0] % 50 == 49)).sum().item(), 0, 0
     yield "brightest value, 250 of 255", batch["next_pixels"].max().item(), 0.98, 0.981
@@ -319,12 +328,11 @@ def bridge_scene(seed: int) -> Claims:
     """A picture drawn at 84 x 84 and one shrunk from 480 x 480 show the same scene."""
     drawn = []
     for size in (84, 480):
-        with make_env(size) as env:
-            env.reset(seed=seed)
-            frames = [render_and_resize(env)]
+        with PixelObservationWrapper(make_env(size)) as env:
+            first = env.reset(seed=seed)[0]["pixels"]
             for _ in range(4):
-                env.step(np.array([1, 0.5, 0, 0], np.float32))
-            drawn.append(np.array([*frames, render_and_resize(env)], float))  # (2, 3, 84, 84)
+                last = env.step(np.array([1, 0.5, 0, 0], np.float32))[0]["pixels"]
+            drawn.append(np.array([first[-3:], last[-3:]], float))  # (2, 3, 84, 84)
     native, shrunk = drawn
     yield "mean difference of values 0 to 255", np.abs(native - shrunk).mean(), 0, 3
     yield "correlation", np.corrcoef(native.ravel(), shrunk.ravel())[0, 1], 0.98, 1
@@ -344,7 +352,7 @@ def bridge_sb3(seed: int) -> Claims:
     with make() as env:
         vec.seed(seed)
         batch: Any = vec.reset()
-        gaps = dict.fromkeys(env.observation_space, 0.0)
+        gaps = dict.fromkeys(batch, 0.0)
         for obs, reward, action in play(env, 20, seed):
             twin = {key: column[0] for key, column in batch.items()}  # after a reset, also its own
             if action is not None:
@@ -368,7 +376,7 @@ def bridge_sb3(seed: int) -> Claims:
     vec.close()
 
 
-def run(heading: str, checks: list[Callable[[int], Claims]], last: str, seed: int) -> int:
+def run(heading: str, checks: Sequence[Callable[[int], Claims]], last: str, seed: int) -> int:
     """Print what each check measured, what it was held to and its verdict; the exit code."""
     print(f"Pixel Wrapper -- {heading}")
     failed = 0

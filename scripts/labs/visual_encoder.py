@@ -21,17 +21,19 @@ Row = dict[str, float]
 
 SIZE = 84  # px, height and width of a picture
 BLOCKS = (3, 5)  # px: FetchPush's block as the default camera shows it, and as the book has it
-DRAWS = 5  # networks with weights of their own, whose results are averaged
+DRAWS = 16  # networks with weights of their own, whose results are averaged
 # Upper left corners of the block, x and y: 8 x 8 places one pixel apart.
 CORNERS = torch.cartesian_prod(torch.arange(36, 44), torch.arange(36, 44))
-FOUND = """filled: part of a cell's window that the block covers; contrast: change of the strongest cell, to
-its activity without the block; places: of the block, that share a cell; off by: from the strongest
-cell to the block; 1 px on: change of all cells when the block moves by a pixel, to its own.
-- Nothing is erased: one pixel changes the numbers as much at stride 4 as at stride 2.
+FOUND = """filled: part of a cell's window that the block covers
+contrast: change of the strongest cell, to its activity without the block
+places per cell: of the block; off by: from the middle of the strongest cell to the block's
+1 px on: change of all cells when the block moves by a pixel, to what the block changes
+- Nothing is erased, though the book says so: at either stride, a step of the block by one pixel
+  changes as much as in the picture itself.
 - The block gets faint: it fills a small part of an 8 x 8 window, all of a 3 x 3 one.
 - Its place gets coarse: 16 places share a cell, and only the mix of filters tells which it is. That
   is 16 mixes to learn, not 4 as at stride 2; and 64 in NatureCNN's last map, a cell every 8 px.
-If a block of 50 mm is 3 px wide, a pixel is 17 mm. FetchPush counts 50 mm from the goal as success."""
+If a block of 50 mm is 3 px wide, a pixel is 17 mm. FetchPush wants the block within 50 mm."""
 
 
 # --8<-- [start:nature_cnn]
@@ -122,7 +124,7 @@ def measure(make: Callable[[], nn.Sequential], size: int) -> list[Row]:
 
 def stride_4() -> nn.Sequential:
     """NatureCNN's first layer."""
-    return NatureCNN().maps[:2]
+    return nn.Sequential(*list(NatureCNN().maps)[:2])
 
 
 def stride_2() -> nn.Sequential:
@@ -132,18 +134,18 @@ def stride_2() -> nn.Sequential:
 
 def check_maps() -> Claims:
     """Maps: 84 -> 20 -> 9 -> 7, cells computed by hand."""
-    network = NatureCNN()
-    before = torch.rand(2, 3, SIZE, SIZE)
-    shapes = [[*seen.features.shape] for seen in trace(network.maps, before)]
+    maps, before = NatureCNN().maps, torch.rand(2, 3, SIZE, SIZE)
+    found, parts = trace(maps, before), list(maps.parameters())
+    shapes = [[*seen.features.shape] for seen in found]
     yield "channels, height, width", shapes, [[2, 32, 20, 20], [2, 64, 9, 9], [2, 64, 7, 7]], 0
-    for seen, layer, (kernel, stride) in zip(
-        trace(network.maps, before), network.maps[::2], ((8, 4), (4, 2), (3, 1)), strict=True
-    ):
-        # f[c, i, j] = max(0, b[c] + sum of w[c] * the window that starts at stride * (i, j))
+    by_hand = ((8, 4), (4, 2), (3, 1))
+    pieces = zip(found, parts[::2], parts[1::2], by_hand, strict=True)
+    for seen, weight, bias, (kernel, stride) in pieces:
+        # f[c, i, j] = max(0, bias[c] + sum of weight[c] * window, from stride * (i, j) on)
         for i, j in ((0, 0), (2, 5), (6, 1)):
             rows, columns = (slice(stride * k, stride * k + kernel) for k in (i, j))
-            products = layer.weight * before[:, None, :, rows, columns]  # (2, C, c, kernel, kernel)
-            expected = (products.sum((2, 3, 4)) + layer.bias).clamp(min=0)
+            products = weight * before[:, None, :, rows, columns]  # (2, C, c, kernel, kernel)
+            expected = (products.sum((2, 3, 4)) + bias).clamp(min=0)
             yield f"cell {i}, {j} at stride {stride}", seen.features[:, :, i, j], expected, 1e-5
         before = seen.features
 
@@ -193,9 +195,13 @@ def check_blocks() -> Claims:
         for name, row in (("8 x 8, stride 4", at_4), ("3 x 3, stride 2", at_2)):
             print(f"{size} px   {name} {row['filled']:7.0%} {row['contrast']:9.0%}", end="")
             print(f"{row['places']:17.0f} {row['off by']:4.2f} px {row['1 px on']:8.2f}")
-        yield f"{size} px: 1 px on, 4 to 2", at_4["1 px on"] / at_2["1 px on"], 1.0, 0.15
-        yield f"{size} px: contrast, 4 to 2", at_4["contrast"] / at_2["contrast"], 0.5, 0.35
-        yield f"{size} px: off by, 2 to 4", at_2["off by"] / at_4["off by"], 0.5, 0.2
+        # In the picture itself a step changes 2 * size pixels, and the block size ** 2.
+        step = math.sqrt(2 / size)
+        for stride, row in ((4, at_4), (2, at_2)):
+            yield f"{size} px: 1 px on at stride {stride}", row["1 px on"], step, 0.12
+        yield f"{size} px: contrast, stride 4 to 2", at_4["contrast"] / at_2["contrast"], 0.5, 0.4
+        yield f"{size} px: off by at stride 2", at_2["off by"], 0.5, 0.4
+        yield f"{size} px: off by, stride 2 to 4", at_2["off by"] / at_4["off by"], 0.5, 0.25
     print(FOUND)
 
 
@@ -214,13 +220,12 @@ def compare_sb3() -> Claims:
         prepared: Any = preprocessing.preprocess_obs(pixels, space)  # what SB3's policies call
         features, expected = ours(pixels / 255.0), theirs(prepared)
         yield f"features, {channels} channels", features, expected, 1e-6
-        gradients = []
-        for network, output in ((ours, features), (theirs, expected)):
-            output.square().mean().backward()
-            gradients.append(
-                torch.cat([weights.grad.flatten() for weights in network.parameters()])
-            )
-        yield f"gradients, {channels} channels", *gradients, 1e-6
+        gradients = [
+            torch.autograd.grad(output.square().mean(), list(network.parameters()))
+            for network, output in ((ours, features), (theirs, expected))
+        ]
+        ours_flat, theirs_flat = (torch.cat([g.flatten() for g in part]) for part in gradients)
+        yield f"gradients, {channels} channels", ours_flat, theirs_flat, 1e-6
 
 
 def run(
@@ -248,40 +253,38 @@ def run(
 def draw_maps(panels: Any, maps: nn.Sequential, size: int) -> None:
     """A picture with a block, and what part of each cell's activity the block changes."""
     pictures = draw_blocks(size, torch.tensor([[40, 40]]))
-    panels[0].imshow(pictures[1].movedim(0, -1))
-    panels[0].set(title=f"picture, block of {size} x {size} px", ylabel="px")
     with torch.no_grad():
         found = trace(maps, pictures)
+    panels[0].imshow(pictures[1].movedim(0, -1).numpy())
+    panels[0].set_title(f"picture, block of {size} x {size} px", fontsize=9)
     low, high = 39.5, 39.5 + size
     outline = (low, high, high, low, low), (low, low, high, high, low)
     for panel, seen in zip(panels[1:], found, strict=False):
         empty, full = seen.features
-        contrast = (full - empty).norm(dim=0) / empty.norm(dim=0)
-        n = len(contrast)
+        contrast, n = (full - empty).norm(dim=0) / empty.norm(dim=0), full.shape[-1]
         ends = seen.place(torch.tensor([-0.5, n - 0.5])).tolist()
-        panel.imshow(contrast, cmap="Greys", vmin=0, vmax=0.7, extent=(*ends, *ends[::-1]))
+        panel.imshow(contrast.numpy(), cmap="Greys", vmin=0, vmax=0.7, extent=(*ends, *ends[::-1]))
         panel.plot(*outline, color="0", lw=0.8)
-        told = f"a cell every {seen.stride} px, sees {seen.window} px"
-        panel.set_title(f"{n} x {n}, {told}\nchanges by {contrast.max():.0%}", fontsize=9)
+        told = f"{n} x {n} cells, {seen.stride} px apart\nsee {seen.window} px, change"
+        panel.set_title(f"{told} by {contrast.max():.0%}", fontsize=9)
     for panel in panels[: len(found) + 1]:
         panel.set(xlim=(-0.5, SIZE - 0.5), ylim=(SIZE - 0.5, -0.5))
 
 
 def draw_places(panel: Any, size: int) -> None:
     """Where the cell is that a block changes most, for a block that moves pixel by pixel."""
-    corners = torch.tensor([[x, 40] for x in range(20, 60)])
+    corners = torch.tensor([[x, 40] for x in range(24, 56)])
     pictures, true = draw_blocks(size, corners), corners[:, 0] + (size - 1) / 2
     with torch.no_grad():
         first, _, last = trace(NatureCNN().maps, pictures)
         (fine,) = trace(stride_2(), pictures)
-    styles = {
-        "stride 2": (fine, "-"),
-        "NatureCNN, first map": (first, "--"),
-        "last map": (last, ":"),
-    }
-    for name, (seen, style) in styles.items():
+    lines = (("3 x 3, stride 2", fine, "-"), ("NatureCNN, first map", first, "--"))
+    for name, seen, style in (*lines, ("NatureCNN, last map", last, ":")):
         strength = (seen.features[1:] - seen.features[0]).norm(dim=1)  # (N, H, W)
-        panel.plot(true, seen.place(strength.amax(1).argmax(1)), style, color="0", label=name)
+        places = seen.place(strength.amax(1).argmax(1))
+        panel.plot(
+            true.numpy(), places.numpy(), style, color="0", drawstyle="steps-mid", label=name
+        )
     panel.set(xlabel="middle of the block, px", ylabel="middle of the cell, px")
     panel.set_title(f"where the cell is that a block of {size} x {size} px changes most")
     panel.legend()
@@ -298,7 +301,7 @@ def demo(path: Path) -> Claims:
         draw_maps([figure.add_subplot(grid[row, i]) for i in range(4)], network.maps, size)
     draw_places(figure.add_subplot(grid[-1, :]), BLOCKS[0])
     figure.suptitle(
-        "NatureCNN with untrained weights: share of a cell's activity that the block changes"
+        "NatureCNN with untrained weights: what part of a cell's activity the block changes"
     )
     figure.savefig(path, format="png", dpi=150)
     print(f"wrote {path}")
