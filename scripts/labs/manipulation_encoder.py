@@ -207,7 +207,7 @@ def check_temperature() -> Claims:
     softmax = SpatialSoftmax(5, 9, 3, temperature=2.0)
     yield "at the start", softmax.temperature, 2.0, 1e-6
     optimizer = torch.optim.Adam(softmax.parameters(), 0.1)
-    features = torch.randn(8, 3, 5, 9)
+    features = torch.randn(8, 3, 5, 9, requires_grad=True)  # as within an encoder
     for _ in range(100):
         loss = -softmax(features).square().mean()  # the sharper, the further from the middle
         optimizer.zero_grad()
