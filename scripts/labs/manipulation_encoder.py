@@ -154,7 +154,7 @@ def check_maps() -> Claims:
     """Maps: 84 -> 42 -> 42 -> 42 -> 21, cells and 31 232 parameters as counted by hand."""
     cnn, before = ManipulationCNN(), torch.rand(4, 12, 84, 84)
     spreads = [cnn.maps[:k](before).std() for k in (2, 8)]
-    yield "spread of activities, last map to first", spreads[1] / spreads[0], 1.0, 0.5
+    yield "spread of activities, last map to first", spreads[1] / spreads[0], 1.15, 0.85
     yield "shape", cnn(before).shape, [4, 32, 21, 21], 0
     by_hand = ((42, 2), (42, 1), (42, 1), (21, 2))
     parts = list(cnn.parameters())
@@ -320,7 +320,7 @@ def compare_nature(path: Path) -> Claims:
         last.append((n, seen.stride, seen.window, row["off by"]))
     panels[0, 4].text(0.5, 0.5, "flatten: 3136 numbers\nlinear: 512 features", ha="center")
     panels[0, 4].axis("off")
-    panels[1, 4].set_xlabel("then a spatial softmax: 64 coordinates")
+    panels[1, 4].set_xlabel("spatial softmax: 64 features")
     figure.suptitle("Untrained encoders: what part of a cell's activity the block changes")
     figure.savefig(path, format="png", dpi=150)
     print(f"wrote {path}")

@@ -138,7 +138,7 @@ def test_verify_passes(lab: ModuleType) -> None:
     assert last_line(outcome) == "[ALL PASS] Manipulation encoder verified"
     assert outcome.output.count("[PASS] ") == len(VERIFY)
     assert outcome.exit_code == 0
-    assert outcome.seconds < 10
+    assert outcome.seconds < 60  # 5 on a core of its own
 
 
 def test_the_progression_is_printed_and_drawn(lab: ModuleType, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_verify_passes(lab: ModuleType) -> None:
     assert last_line(outcome) == "[ALL PASS] Visual encoder verified"
     assert outcome.output.count("[PASS] ") == len(VERIFY)
     assert outcome.exit_code == 0
-    assert outcome.seconds < 10
+    assert outcome.seconds < 60  # 3 on a core of its own
 
 
 def test_the_comparison_passes(lab: ModuleType) -> None:
