@@ -5,7 +5,7 @@ that is new. Stacks are put together when they are drawn.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,11 @@ class FrameBatch:
     Attributes:
         windows: (n, (frame_stack + 1) * channels, height, width) uint8, contiguous: all frames of
             a transition, oldest first. Its two stacks are parts of it, so moving this one array to
-            a device moves both.
+            a device moves both. An array, or a tensor where frames lie on a device.
         channels: of a frame.
     """
 
-    windows: Pixels
+    windows: Any
     channels: int
     proprioception: Floats
     next_proprioception: Floats
@@ -44,12 +44,12 @@ class FrameBatch:
     rewards: Floats
 
     @property
-    def pixels(self) -> Pixels:
+    def pixels(self) -> Any:
         """Stacks before the step, newest frame last; a view."""
         return self.windows[:, : -self.channels]
 
     @property
-    def next_pixels(self) -> Pixels:
+    def next_pixels(self) -> Any:
         """Stacks after the step, newest frame last; a view."""
         return self.windows[:, self.channels :]
 
@@ -82,11 +82,18 @@ class FrameStore:
         self._slots: Indices = np.full(shape.n_envs, _NONE)  # of the running episodes
         self._steps: Indices = np.zeros(shape.n_envs, dtype=np.int64)  # stored of them
         self._skipped = np.zeros(shape.n_envs, dtype=np.bool_)  # until these episodes end
+        # Called with slots and places, (n,) each, when frames were put there.
+        self.follower: Callable[[Indices, Indices], None] = lambda slots, places: None
 
     @property
     def n_finished(self) -> int:
         """Finished episodes that can be drawn from."""
         return int(np.count_nonzero(self.lengths))
+
+    def newest(self, n_episodes: int) -> Indices:
+        """Slots of the last finished episodes: ``n_episodes``, or as many as there are."""
+        finished = [slot for slot in self._queue if self.lengths[slot]]  # oldest first
+        return np.array(finished[::-1][:n_episodes], dtype=np.int64)
 
     def add(
         self,
@@ -125,12 +132,15 @@ class FrameStore:
 
     def windows(self, slots: Indices, steps: Indices) -> Pixels:
         """All frames of these transitions: see ``FrameBatch``."""
-        n_places, (_, height, width) = self.shape.horizon + 1, self.shape.frame
+        _, height, width = self.shape.frame
+        frames = self.frames.reshape(len(self.frames) * (self.shape.horizon + 1), -1)
+        windows: Pixels = frames.take(self.rows(slots, steps), axis=0)
+        return windows.reshape(len(slots), -1, height, width)
+
+    def rows(self, slots: Indices, steps: Indices) -> Indices:
+        """Which frames these are, counted through all slots: (n, frame_stack + 1)."""
         places = steps[:, None] + np.arange(1 - self.shape.frame_stack, 2)
-        rows = slots[:, None] * n_places + np.maximum(places, 0)
-        frames = self.frames.reshape(len(self.frames) * n_places, -1)
-        windows: Pixels = frames.take(rows, axis=0).reshape(len(slots), -1, height, width)
-        return windows
+        return slots[:, None] * (self.shape.horizon + 1) + np.maximum(places, 0)
 
     def state(self) -> dict[str, Any]:
         """Which content is whose; the content itself stays where it is, in a file on disk."""
@@ -165,6 +175,9 @@ class FrameStore:
         self._slots[torn], self._steps[torn], self._skipped[torn] = _NONE, 0, True
         # They will not go on as they did in the run that was killed, which may have saved it.
         self._memory.mark(self._slots[self._slots != _NONE])
+        places = np.arange(self.shape.horizon + 1)
+        for slot in [*np.flatnonzero(self.lengths), *self._slots[self._slots != _NONE]]:
+            self.follower(np.full_like(places, slot), places)
         return n_lost
 
     def close(self) -> None:
@@ -189,6 +202,7 @@ class FrameStore:
         assert pixels.dtype == np.uint8, "a picture of other numbers would be cut to zeros"
         at = (self._slots[envs], places)
         self.frames[at] = pixels[envs, -self.shape.frame[0] :]
+        self.follower(*at)
         self.proprioception[at] = observation["proprioception"][envs]
         self.achieved_goals[at] = observation["achieved_goal"][envs]
 
@@ -208,6 +222,11 @@ class FrameReplay(HindsightDraws):
     """
 
     store: FrameStore
+
+    def __init__(self, store: FrameStore, *drawing: Any) -> None:
+        super().__init__(store, *drawing)
+        # Where the frames of a batch come from; a copy on a device saves the way there.
+        self.windows: Callable[[Indices, Indices], Any] = store.windows
 
     @property
     def ready(self) -> bool:
@@ -232,7 +251,7 @@ class FrameReplay(HindsightDraws):
             goals = drawn.goals[:n_relabelled]
             rewards[:n_relabelled] = self._reward(achieved[:n_relabelled], goals, {})
         return FrameBatch(
-            windows=store.windows(drawn.slots, drawn.steps),
+            windows=self.windows(drawn.slots, drawn.steps),
             channels=store.shape.frame[0],
             proprioception=store.proprioception[now],
             next_proprioception=store.proprioception[after],
@@ -242,15 +261,6 @@ class FrameReplay(HindsightDraws):
             actions=store.actions[now],
             rewards=rewards,
         )
-
-    def state(self) -> dict[str, Any]:
-        """Exact state, of what the store's memory holds apart."""
-        return {"store": self.store.state(), "rng": self._rng.bit_generator.state}
-
-    def restore(self, state: Mapping[str, Any]) -> int:
-        """Counterpart of ``state``; returns how many transitions are lost."""
-        self._rng.bit_generator.state = dict(state["rng"])
-        return self.store.restore(state["store"])
 
     def _draw_steps(self, count: int) -> tuple[Indices, Indices]:
         """Slots and steps of finished episodes, each step as likely as any other."""

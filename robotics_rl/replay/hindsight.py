@@ -65,6 +65,18 @@ class GoalStore(Protocol):
     achieved_goals: Array  # (slots, steps + 1, goal), metres
     desired_goals: Array  # (slots, goal), metres
 
+    def newest(self, n_episodes: int) -> Indices:
+        """Slots of the last finished episodes: ``n_episodes``, or as many as there are."""
+
+    def drop_running(self) -> None:
+        """Forget the running episodes: the environments have begun new ones."""
+
+    def state(self) -> dict[str, Any]:
+        """Exact state; arrays are not copied."""
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Counterpart of ``state``; returns how many transitions are lost."""
+
 
 class HindsightDraws(ABC):
     """Draws steps of episodes and the goals they are seen with, whatever else is stored of them.
@@ -88,6 +100,15 @@ class HindsightDraws(ABC):
         self.store, self.hindsight = store, hindsight
         self._reward, self._threshold, self._rng = reward, threshold, rng
 
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether there is anything to draw."""
+
+    @abstractmethod
+    def sample(self, batch_size: int) -> Any:
+        """A batch: relabelled transitions first, then those with their own goals."""
+
     @abstractmethod
     def _draw_steps(self, count: int) -> tuple[Indices, Indices]:
         """Slots and steps, each step as likely as any other."""
@@ -95,6 +116,35 @@ class HindsightDraws(ABC):
     @abstractmethod
     def _lengths(self, slots: Indices) -> Indices | int:
         """Steps of the finished episodes in these slots."""
+
+    def peek(self, batch_size: int) -> Any:
+        """A batch to look at: training goes on as if it had not been drawn."""
+        stream = self._rng.bit_generator.state
+        batch = self.sample(batch_size)
+        self._rng.bit_generator.state = stream
+        return batch
+
+    def moved_rate(self, n_episodes: int, distance: float = MOVED_DISTANCE) -> float | None:
+        """Share of the newest episodes whose achieved goal moved by more than ``distance`` metres.
+
+        It rises well before success does, and tells failed exploration from slow learning.
+        """
+        slots = self.store.newest(n_episodes)
+        if len(slots) == 0:
+            return None
+        achieved = self.store.achieved_goals[slots]
+        moved = np.linalg.norm(achieved - achieved[:, :1], axis=-1) > distance
+        happened = np.arange(moved.shape[1]) <= np.reshape(self._lengths(slots), (-1, 1))
+        return float(np.mean((moved & happened).any(axis=1)))
+
+    def state(self) -> dict[str, Any]:
+        """Exact state; the arrays of the store are not copied."""
+        return {"store": self.store.state(), "rng": self._rng.bit_generator.state}
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Counterpart of ``state``; returns how many transitions are lost."""
+        self._rng.bit_generator.state = dict(state["rng"])
+        return self.store.restore(state["store"])
 
     def n_relabelled(self, batch_size: int) -> int:
         """How many of a batch get goals in hindsight."""
@@ -178,13 +228,6 @@ class HindsightReplay(HindsightDraws):
             next_inputs=self.inputs(Draw(drawn.slots, drawn.steps + 1, drawn.goals)),
         )
 
-    def peek(self, batch_size: int) -> Batch:
-        """A batch to look at: training goes on as if it had not been drawn."""
-        stream = self._rng.bit_generator.state
-        batch = self.sample(batch_size)
-        self._rng.bit_generator.state = stream
-        return batch
-
     def inputs(self, draw: Draw) -> Floats:
         """What networks see at these steps."""
         shape = self.store.shape
@@ -203,26 +246,6 @@ class HindsightReplay(HindsightDraws):
         if self.hindsight:
             draws.append(self.relabel(slots, steps))
         return np.concatenate([self.inputs(draw) for draw in draws])
-
-    def moved_rate(self, n_episodes: int, distance: float = MOVED_DISTANCE) -> float | None:
-        """Share of the newest episodes whose achieved goal moved by more than ``distance`` metres.
-
-        It rises well before success does, and tells failed exploration from slow learning.
-        """
-        achieved = self.store.achieved_goals[self.store.newest(n_episodes)]
-        if len(achieved) == 0:
-            return None
-        farthest = np.linalg.norm(achieved - achieved[:, :1], axis=-1).max(axis=1)
-        return float(np.mean(farthest > distance))
-
-    def state(self) -> dict[str, Any]:
-        """Exact state; the arrays of the store are not copied."""
-        return {"store": self.store.state(), "rng": self._rng.bit_generator.state}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Counterpart of ``state``."""
-        self.store.restore(state["store"])
-        self._rng.bit_generator.state = dict(state["rng"])
 
     def _draw_steps(self, count: int) -> tuple[Indices, Indices]:
         """Steps, each as likely as any other; with hindsight, of finished episodes only."""
