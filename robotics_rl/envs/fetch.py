@@ -4,7 +4,7 @@ Bit-identical to the environments of Gymnasium-Robotics: episodes begin through 
 own code, and a step calls MuJoCo as the environment does, less what no later number depends on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -96,21 +96,16 @@ class FetchBatch:
         clipped = np.clip(actions, self.action_space.low, self.action_space.high)
         self._pending = [self._pool.submit(self._advance, chunk, clipped) for chunk in self._chunks]
 
-    def finish(self, look: Callable[[], None] = lambda: None) -> Step:
-        """Wait for the step that ``start`` began, and begin new episodes where some ended.
-
-        Args:
-            look: called in between, while every simulation is where the step left it.
-        """
+    def finish(self) -> Step:
+        """Wait for the step that ``start`` began, and begin new episodes where some ended."""
         for future in self._pending:
             future.result()
         self._pending = []
-        final = self._readings.observation(self._goals, self.task.dt)
+        final = self.observe()
         rewards = self.task.compute_reward(final["achieved_goal"], self._goals, {})
         successes = self.task._is_success(final["achieved_goal"], self._goals)
         self.elapsed_steps += 1
         truncated = self.elapsed_steps >= self.max_episode_steps
-        look()
         observation = final
         if truncated.any():
             observation = {key: array.copy() for key, array in final.items()}
@@ -118,6 +113,10 @@ class FetchBatch:
                 for key, array in self.reset(int(index)).items():
                     observation[key][index] = array
         return Step(observation, final, rewards, successes, truncated)
+
+    def observe(self) -> Observation:
+        """What every simulation shows after a step, before new episodes begin."""
+        return self._readings.observation(self._goals, self.task.dt)
 
     @property
     def data(self) -> list[Any]:

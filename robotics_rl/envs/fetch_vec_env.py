@@ -1,6 +1,7 @@
 """The Stable-Baselines3 face of the batched Fetch environment."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,19 @@ class FetchVecEnv(VecEnv):
         n_envs: number of environments.
         seed: of the training; each environment has a random stream of its own.
         n_threads: threads that step them.
+        make_batch: makes what is stepped of id, number and threads: a ``FetchBatch``, or what
+            has its methods.
     """
 
-    def __init__(self, env_id: str, n_envs: int, seed: int, n_threads: int = 1) -> None:
-        self.batch = FetchBatch(env_id, n_envs, n_threads)
+    def __init__(
+        self,
+        env_id: str,
+        n_envs: int,
+        seed: int,
+        n_threads: int = 1,
+        make_batch: Callable[[str, int, int], Any] = FetchBatch,
+    ) -> None:
+        self.batch = make_batch(env_id, n_envs, n_threads)
         super().__init__(n_envs, self.batch.observation_space, self.batch.action_space)
         *env_seeds, action_seed = training_seeds(seed, n_envs)
         self.batch.reset_all(env_seeds)

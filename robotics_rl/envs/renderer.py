@@ -10,8 +10,10 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Frame = NDArray[np.uint8]  # (3, size, size)
+_LARGE = 480  # pixels a side, as Gymnasium-Robotics draws
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,25 @@ class FrameRenderer:
         msaa: samples per pixel against jagged edges, 0 or 4; without them three times as fast.
         show_goal: draw the goal's marker, for people. A policy that is told another goal in
             hindsight must not see it.
+        native: draw at this size; else at 480 pixels a side and make it smaller, which is slow.
     """
 
     def __init__(
-        self, model: Any, size: int, camera: Camera, *, msaa: int = 0, show_goal: bool = False
+        self,
+        model: Any,
+        size: int,
+        camera: Camera,
+        *,
+        msaa: int = 0,
+        show_goal: bool = False,
+        native: bool = True,
     ) -> None:
         model.vis.quality.offsamples = msaa  # read when the context is made
-        self._renderer = mujoco.Renderer(model, size, size)
+        drawn = size if native else _LARGE
+        self._renderer, self._size = mujoco.Renderer(model, drawn, drawn), size
         self._camera, self._show_goal = camera.as_mujoco(), show_goal
         self._target = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "target0")
-        self._picture = np.empty((size, size, 3), dtype=np.uint8)
+        self._picture = np.empty((drawn, drawn, 3), dtype=np.uint8)
         self._marker: int | None = None  # the marker's place among what is drawn
 
     def draw(self, data: Any, goal: NDArray[np.float64]) -> Frame:
@@ -80,12 +91,19 @@ class FrameRenderer:
         self._renderer.render(out=self._picture)
         if self._picture.min() == self._picture.max():
             raise RuntimeError("an empty picture: another OpenGL context disturbed this one")
-        return np.ascontiguousarray(self._picture.transpose(2, 0, 1))
+        return self._resized().transpose(2, 0, 1).copy()  # else a view of the picture
 
     def close(self) -> None:
         """Free the context."""
         self._renderer._gl_context.make_current()  # or what is freed is another one's
         self._renderer.close()
+
+    def _resized(self) -> NDArray[np.uint8]:
+        if len(self._picture) == self._size:
+            return self._picture
+        sides = (self._size, self._size)
+        small = Image.fromarray(self._picture).resize(sides, Image.Resampling.BILINEAR)
+        return np.asarray(small)
 
     def _place_marker(self, goal: NDArray[np.float64]) -> None:
         """Where the environment's own code would, but in the picture alone."""
