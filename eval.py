@@ -7,7 +7,7 @@ from pathlib import Path
 from robotics_rl import cli, commands
 
 sys.path.append(str(Path(__file__).resolve().parent / "scripts"))
-from pixel_policies import make_vision  # noqa: E402  # the library imports no script
+from pixel_policies import make_vision  # the library imports no script
 
 
 def main(argv: Sequence[str]) -> int:

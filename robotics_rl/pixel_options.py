@@ -35,9 +35,7 @@ class Pixels:
     frame_stack: int = option(4, "newest pictures that are seen at once", positive)
     image_size: int = option(84, "pixels a side", positive)
     native_render: bool = option(True, "draw at this size; else large, and make it smaller")
-    camera: str = option(
-        "default", "where from: default, or close", one_of("default", "close")
-    )
+    camera: str = option("default", "where from: default, or close", one_of("default", "close"))
     msaa: int = option(0, "samples per pixel against jagged edges: 0 or 4", one_of(0, 4))
     hide_goal_marker: bool = option(True, "leave the goal out of pictures; hindsight changes it")
     precision: str = option(

@@ -15,14 +15,14 @@ from pixel_policies import make_vision, require_possible
 from robotics_rl import chapters, cli, commands, options
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.chapters import Card, Criterion
-from robotics_rl.config import SAC, EvalSettings, FastSAC, Run, SelectiveHER, TrainSettings
+from robotics_rl.config import SAC, FastSAC, Run, SelectiveHER, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.options import option
 from robotics_rl.pixel_options import Pixels
 
 SCRIPT, PUSH = "scripts/ch09_pixel_push.py", "FetchPush-v4"
 # What pictures leave nothing to decide of.
-NOT_HERE = ("engine", "recipe", "bf16", "normalize_observations")
+NOT_HERE = ("engine", "recipe", "bf16")
 
 
 @dataclass(frozen=True, kw_only=True)

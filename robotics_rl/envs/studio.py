@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -103,7 +104,7 @@ class Studio:
     def state(self) -> dict[str, Any]:
         """Exact state between two steps."""
         parts = self._ask("state", [None] * len(self._workers))
-        return {"simulations": sum(parts, []), "stacks": self._stacks.copy()}
+        return {"simulations": list(chain.from_iterable(parts)), "stacks": self._stacks.copy()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Counterpart of ``state``."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from robotics_rl.learners.networks import FlatParameters, Network, forward
+from robotics_rl.learners.normalizer import InputNormalizer
 from robotics_rl.replay.hindsight import HindsightDraws
 
 Observation = Mapping[str, NDArray[Any]]
@@ -47,6 +48,7 @@ class Overlapped(OffPolicyAlgorithm):
 
     Args:
         replay: where transitions go and batches come from.
+        normalizer: scales numbers that all networks see.
         random_action_prob: probability of a uniformly random action while collecting.
         synchronous: step and learn in turns, for debugging.
         bf16: compute forward passes in bfloat16 where torch's autocast would.
@@ -60,6 +62,7 @@ class Overlapped(OffPolicyAlgorithm):
         self,
         *,
         replay: HindsightDraws,
+        normalizer: InputNormalizer,
         random_action_prob: float = 0.0,
         synchronous: bool = False,
         bf16: bool = False,
@@ -68,6 +71,7 @@ class Overlapped(OffPolicyAlgorithm):
         super().__init__(**settings, _init_setup_model=False)  # type: ignore[call-arg]
         self.replay_buffer = replay  # before the set-up, which would make one
         self._setup_model()
+        self.normalizer = normalizer.to(self.device)
         self._random_action_prob = random_action_prob
         self._synchronous = synchronous
         self._bf16 = bf16
@@ -219,6 +223,10 @@ class Overlapped(OffPolicyAlgorithm):
         self.store(self._last_obs, actions, rewards, dones, reached)
         self._last_obs = observation
         return finished
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        modules, others = super()._get_torch_save_params()
+        return [*modules, "normalizer"], others
 
     def _count_episodes(self, log_interval: int) -> None:
         """Count the episodes just finished, and log every ``log_interval`` of them."""

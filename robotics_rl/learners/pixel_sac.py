@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robotics_rl.learners.lean_sac import SACUpdate
+from robotics_rl.learners.normalizer import InputNormalizer
 from robotics_rl.learners.overlapped import Observation, Transitions
 from robotics_rl.replay.frames import FrameBatch, FrameReplay
 
@@ -52,16 +53,24 @@ class PixelSAC(SACUpdate):
     Args:
         replay: where transitions go and batches come from.
         augment: what pictures go through before they are learned from; None: nothing.
+        normalize_observations: scale the vectors that networks see beside pictures.
         settings: as for ``SACUpdate``.
     """
 
     replay_buffer: FrameReplay
 
     def __init__(
-        self, *, replay: FrameReplay, augment: Augment | None = None, **settings: Any
+        self,
+        *,
+        replay: FrameReplay,
+        augment: Augment | None = None,
+        normalize_observations: bool = False,
+        **settings: Any,
     ) -> None:
-        self._augment = augment
-        super().__init__(replay=replay, **settings)
+        shape = replay.store.shape
+        self._augment, self._sizes = augment, (shape.proprioception, shape.goal, shape.goal)
+        normalizer = InputNormalizer(sum(self._sizes), enabled=normalize_observations)
+        super().__init__(replay=replay, normalizer=normalizer, **settings)
         self._share_encoder = self.actor.features_extractor is self.critic.features_extractor
 
     def batches(self, count: int) -> Iterator[Views]:
@@ -122,14 +131,28 @@ class PixelSAC(SACUpdate):
         dones: NDArray[np.bool_],
         reached: Observation,
     ) -> None:
-        """Keep one step of every environment."""
+        """Keep one step of every environment, and scale vectors by what episodes showed."""
         self.replay_buffer.store.add(observation, actions, rewards, dones, reached)
+        if dones.any() and self.replay_buffer.ready:
+            self.normalizer.update(self.replay_buffer.newest_vectors())
+
+    def fold_into(self, policy: Any) -> None:
+        """Make a policy give for raw vectors what it gave for scaled ones."""
+        ends = np.cumsum(self._sizes)
+        places = {
+            name: np.arange(end - size, end)
+            for name, end, size in zip(_VECTORS, ends, self._sizes, strict=True)
+        }
+        extractor = policy.actor.features_extractor
+        used = np.concatenate([places[name] for name in extractor.vectors])
+        self.normalizer.fold_into(policy, first=extractor.features_dim - len(used), used=used)
 
     def _features(self, network: Any, pixels: Tensor, vectors: tuple[Tensor, ...]) -> Tensor:
         """What a network's encoder makes of pictures, as bytes, and of vectors."""
         # The layout that convolutions are fastest with.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        seen = {"pixels": pixels, **dict(zip(_VECTORS, vectors, strict=True))}
+        scaled = torch.split(self.normalizer(torch.cat(vectors, dim=1)), self._sizes, dim=1)
+        seen = {"pixels": pixels, **dict(zip(_VECTORS, scaled, strict=True))}
         features: Tensor = network.features_extractor(seen)
         return features
 

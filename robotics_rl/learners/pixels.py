@@ -114,7 +114,9 @@ def frame_shape(settings: TrainSettings, env: Env) -> FrameShape:
     assert env.spec is not None
     assert env.spec.max_episode_steps is not None
     assert env.action_space.shape is not None
-    sizes: Any = {name: part.shape for name, part in pixel_space(env, view(settings.pixels)).items()}
+    sizes: Any = {
+        name: part.shape for name, part in pixel_space(env, view(settings.pixels)).items()
+    }
     channels, *sides = sizes["pixels"]
     stack = settings.pixels.frame_stack
     return FrameShape(
@@ -138,6 +140,7 @@ def make_model(make_vision: MakeVision, settings: TrainSettings, env: Any, devic
         **_arguments(make_vision, settings, env, device),
         replay=_make_replay(settings, env),
         augment=make_vision(pixels).augment,
+        normalize_observations=own.normalize_observations,
         random_action_prob=own.random_action_prob,
         synchronous=own.deterministic_engine,
         policy_delay=own.policy_delay,
@@ -197,7 +200,10 @@ def export(make_vision: MakeVision, settings: TrainSettings, model: BaseAlgorith
     small = dataclasses.replace(settings.hyperparameters, buffer_size=1)  # type: ignore[call-arg]
     bare = dataclasses.replace(settings, hyperparameters=small)
     arguments = _arguments(make_vision, bare, model.env, str(model.device))
-    return fast.plain_twin(model, lambda: SAC(**arguments))
+    plain = fast.plain_twin(model, lambda: SAC(**arguments))
+    if model.normalizer.enabled:
+        model.fold_into(plain.policy)
+    return plain
 
 
 def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
@@ -208,5 +214,6 @@ def diagnose(model: BaseAlgorithm) -> Diagnosis | None:
     batch = model.replay_buffer.peek(model.batch_size)
     with torch.no_grad():
         q1, q2 = model.values(model.seen(model.views(batch)))
-    goals = torch.from_numpy(batch.next_achieved_goals), torch.from_numpy(batch.desired_goals)
-    return Diagnosis(q1, q2, torch.from_numpy(batch.rewards), *goals, sb3.entropy_coefficient(model))
+    parts = (batch.rewards, batch.next_achieved_goals, batch.desired_goals)
+    rewards, achieved, desired = map(torch.from_numpy, parts)
+    return Diagnosis(q1, q2, rewards, achieved, desired, sb3.entropy_coefficient(model))

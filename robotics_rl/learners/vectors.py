@@ -30,13 +30,13 @@ class FromVectors(Overlapped):
     def __init__(
         self, *, replay: HindsightReplay, normalize_observations: bool = False, **settings: Any
     ) -> None:
-        super().__init__(replay=replay, **settings)
         shape = replay.store.shape
-        self.normalizer = InputNormalizer(
+        normalizer = InputNormalizer(
             2 * shape.goal + shape.observation,
             enabled=normalize_observations,
             n_unused=shape.goal,  # a Fetch observation holds the achieved goal, which comes first
-        ).to(self.device)
+        )
+        super().__init__(replay=replay, normalizer=normalizer, **settings)
 
     def transitions(self, batch: Batch) -> Transitions:
         """A batch as networks see it."""
@@ -76,7 +76,3 @@ class FromVectors(Overlapped):
         assert finished == dones.all(), "episodes must end at their time limit"
         if finished:
             self.normalizer.update(self.replay_buffer.newest_inputs())
-
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        modules, others = super()._get_torch_save_params()
-        return [*modules, "normalizer"], others

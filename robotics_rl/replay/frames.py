@@ -262,6 +262,22 @@ class FrameReplay(HindsightDraws):
             rewards=rewards,
         )
 
+    def newest_vectors(self) -> Floats:
+        """What networks see beside frames in the episodes just finished, with all kinds of goals.
+
+        Returns:
+            (n, proprioception + 2 · goal): proprioception, achieved goal, desired goal.
+        """
+        store = self.store
+        newest = store.newest(store.shape.n_envs)
+        slots = np.repeat(newest, store.lengths[newest])
+        steps = np.concatenate([np.arange(length) for length in store.lengths[newest]])
+        goals = [store.desired_goals[slots]]
+        if self.hindsight:
+            goals.append(self.relabel(slots, steps).goals)
+        seen = [store.proprioception[slots, steps], store.achieved_goals[slots, steps]]
+        return np.concatenate([np.concatenate([*seen, goal], axis=1) for goal in goals])
+
     def _draw_steps(self, count: int) -> tuple[Indices, Indices]:
         """Slots and steps of finished episodes, each step as likely as any other."""
         ends = np.cumsum(self.store.lengths)
