@@ -4,7 +4,9 @@ The robot feels itself; where the block is must be seen. Step by step the encode
 small things, trained by the critics, and shown pictures that are shifted a little.
 """
 
+import argparse
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from pixel_policies import make_vision, require_possible
 
-from robotics_rl import chapters, cli, commands, options
+from robotics_rl import artifacts, chapters, cli, commands, options, rendering
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.chapters import Card, Criterion
 from robotics_rl.config import SAC, FastSAC, Run, SelectiveHER, TrainSettings
@@ -21,8 +23,20 @@ from robotics_rl.options import option
 from robotics_rl.pixel_options import Pixels
 
 SCRIPT, PUSH = "scripts/ch09_pixel_push.py", "FetchPush-v4"
-# What pictures leave nothing to decide of.
-NOT_HERE = ("engine", "recipe", "bf16")
+NOT_HERE = ("engine", "recipe", "bf16")  # there is no choice
+# Of what shows that everything works, in minutes and without a GPU: the book's step 4, smaller.
+SMALL: dict[str, Any] = {
+    "critic_encoder": True,
+    "policy_inputs": "no-achieved",
+    "camera": "close",
+    "num_filters": 16,
+    "batch_size": 32,
+    "buffer_size": 5_000,
+    "learning_starts": 400,
+}
+DEMO_STEPS, DEMO_ROWS = 4_000, 9
+ENLARGED = 6  # pixels of a picture for people, per pixel of a frame
+LEARNED = 0.5  # of the first critic loss, what the last one must be below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +112,12 @@ def main(argv: Sequence[str]) -> int:
         case "train":
             commands.train(CARD.settings(given), make_vision)
             return 0
+        case "demo":
+            return demo(given)
+        case "render-frame":
+            return render_frame(given)
+        case "smoke-test":
+            return smoke_test(given)
     return evaluate(given)
 
 
@@ -109,6 +129,96 @@ def evaluate(given: Mapping[str, Any]) -> int:
     settings, seeds = cli.eval_settings(evaluation)
     result = commands.evaluate(settings, seeds, chapter=CARD.chapter, make_vision=make_vision)
     return 0 if chapters.report(CARD.criteria, vars(result.aggregate)) else 1
+
+
+def demo(given: Mapping[str, Any]) -> int:
+    """Learn for some minutes, and show that critics and encoder do."""
+    settings = CARD.settings({**SMALL, "total_steps": DEMO_STEPS, **given})
+    rendering.choose_backend()
+    from robotics_rl.devices import resolve_device
+    from robotics_rl.learners import pixels
+    from robotics_rl.training import build
+
+    device = resolve_device(settings.run.device)
+    model: Any = build(settings, device, engine=pixels.engine(make_vision))
+    losses: list[float] = []
+    norms: list[float] = []
+    first, *_ = model.critic.features_extractor.parameters()
+    first.register_hook(lambda gradient: norms.append(gradient.norm().item()))
+    note = model.note
+    model.note = lambda name, value: (
+        losses.append(value.item()) if name == "critic_loss" else note(name, value)
+    )
+    print(
+        f"{'steps':>6} {'updates':>8} {'critic loss':>12} {'encoder gradient':>17} {'seconds':>8}"
+    )
+    rows, started = [], time.monotonic()
+    begin = settings.hyperparameters.learning_starts  # type: ignore[attr-defined]
+    for row in range(1, DEMO_ROWS + 1):
+        until = begin + row * (DEMO_STEPS - begin) // DEMO_ROWS
+        model.learn(until - model.num_timesteps, reset_num_timesteps=row == 1, log_interval=10**9)
+        rows.append((sum(losses) / len(losses), sum(norms) / len(norms)))
+        seconds = time.monotonic() - started
+        loss, norm = rows[-1]
+        print(f"{until:>6} {model._n_updates:>8} {loss:>12.4f} {norm:>17.5f} {seconds:>8.0f}")
+        losses.clear(), norms.clear()
+    model.env.close()
+    return 0 if _verdicts([(loss, norm) for loss, norm in rows]) else 1
+
+
+def _verdicts(rows: Sequence[tuple[float, float]]) -> bool:
+    """Whether the critic loss fell and the encoder was trained all the time."""
+    (first, _), (last, _) = rows[0], rows[-1]
+    verdicts = {
+        f"critic loss fell from {first:.4f} to {last:.4f} (must be below half)": last
+        < LEARNED * first,
+        "the encoder had a gradient in every row": all(norm > 0 for _, norm in rows),
+    }
+    for text, holds in verdicts.items():
+        print(f"  {'PASS' if holds else 'FAIL'}  {text}")
+    return all(verdicts.values())
+
+
+def render_frame(given: Mapping[str, Any]) -> int:
+    """Write what a policy sees after a reset, larger than it sees it."""
+    settings = CARD.settings({name: given[name] for name in given if name != "frame_out"})
+    assert settings.pixels is not None
+    default = f"figures/ch09_frame_{settings.pixels.camera}.png"
+    path = Path(given.get("frame_out", default))
+    artifacts.require_file(path)
+    rendering.choose_backend()
+    from PIL import Image
+
+    from robotics_rl.envs.pixels import PixelBatch
+    from robotics_rl.learners.pixels import view
+
+    batch = PixelBatch(settings.env_id, 1, view(settings.pixels))
+    frame = batch.reset(0, settings.run.seed)["pixels"]
+    batch.close()
+    print(f"frame {frame.shape} {frame.dtype}, {frame.min()} to {frame.max()}, camera ", end="")
+    print(settings.pixels.camera)
+    shown = frame.transpose(1, 2, 0).repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
+    with artifacts.atomic_write(path) as temporary:
+        Image.fromarray(shown).save(temporary, format="png")
+    print(f"OK: wrote {path}")
+    return 0
+
+
+def smoke_test(given: Mapping[str, Any]) -> int:
+    """Train for a moment, save, load, evaluate: everything runs, nothing is learned."""
+    tiny = {**SMALL, "num_filters": 4, "n_envs": 2, "total_steps": 600, "run_tag": "smoke-test"}
+    settings = CARD.settings({**tiny, **given})
+    metadata = commands.train(settings, make_vision)
+    evaluation = {
+        "ckpt": str(RunPaths.of(settings).checkpoint),
+        "n_episodes": 2,
+        "progress": settings.run.progress,
+    }
+    commands.evaluate(*cli.eval_settings(evaluation), CARD.chapter, make_vision)
+    passed = metadata.gradient_steps > 0
+    print(f"{metadata.gradient_steps} gradient steps")
+    print("[PASS] Smoke test completed successfully" if passed else "[FAIL] nothing was learned")
+    return 0 if passed else 1
 
 
 def _parser() -> cli.Parser:
@@ -123,10 +233,20 @@ def _parser() -> cli.Parser:
     evaluation = add("eval", "evaluate a checkpoint", "--critic-encoder --seed 0")
     chapters.add_checkpoint_options(evaluation)
     cli.add_options(evaluation, Choice, Pixels, only=_NAMING)
+    shown = add("demo", "learn for some minutes, and show that it does", "--seed 0")
+    cli.add_options(shown, Run, only=("seed", "device"))
+    frame = add("render-frame", "write what a policy sees", "--camera close --seed 0")
+    cli.add_options(frame, Run, only=("seed",))
+    cli.add_options(frame, Pixels, only=_VIEW)
+    frame.add_argument("--out", dest="frame_out", default=argparse.SUPPRESS, help="PNG")
+    smoke = add("smoke-test", "train, save, load and evaluate in a moment")
+    cli.add_options(smoke, Run, only=("seed", "device", "progress", *_ROOTS))
     add("card", "print the experiment card")
     return top
 
 
+_ROOTS = ("checkpoints_dir", "log_dir", "run_tag")
+_VIEW = ("image_size", "native_render", "camera", "msaa", "hide_goal_marker")
 # Flags that a run is named after.
 _NAMING = ("full_state", "encoder", "critic_encoder", "drq", "spatial_softmax", "proprio")
 

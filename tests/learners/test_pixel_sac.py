@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from building import are_equal
 from pixel_policies import make_vision
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -186,12 +187,7 @@ def moved(model: Any, frozen: str) -> dict[str, bool]:
     before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
     with mock.patch.object(getattr(policy, frozen).optimizer, "step"):
         step(model, random_batch())
-    return {
-        name: any(
-            not torch.equal(before[name][key], value) for key, value in part.state_dict().items()
-        )
-        for name, part in parts.items()
-    }
+    return {name: not are_equal(before[name], part.state_dict()) for name, part in parts.items()}
 
 
 def test_only_the_critics_train_a_shared_encoder() -> None:
