@@ -161,7 +161,8 @@ def demo(given: Mapping[str, Any]) -> int:
         seconds = time.monotonic() - started
         loss, norm = rows[-1]
         print(f"{until:>6} {model._n_updates:>8} {loss:>12.4f} {norm:>17.5f} {seconds:>8.0f}")
-        losses.clear(), norms.clear()
+        losses.clear()
+        norms.clear()
     model.env.close()
     return 0 if _verdicts([(loss, norm) for loss, norm in rows]) else 1
 

@@ -50,7 +50,8 @@ class FetchVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._rewards = [[] for _ in range(self.num_envs)]
-        return self.batch.reset_all(seeds)
+        observation: Observation = self.batch.reset_all(seeds)
+        return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Begin to step."""

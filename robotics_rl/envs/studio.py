@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import chain
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -69,7 +70,7 @@ class Studio:
         self.action_space: Any = env.action_space
         self.observation_space: Any = pixel_space(env, view)
         self._felt, self._frame_stack = _felt(env), view.frame_stack
-        shape = self.observation_space["pixels"].shape
+        shape: Any = self.observation_space["pixels"].shape
         self._stacks = np.zeros((n_envs, *shape), dtype=np.uint8)
         self._shares = np.array_split(np.arange(n_envs), min(n_processes, n_envs))
         self._workers = [_Worker(env_id, len(share), view) for share in self._shares]
@@ -120,7 +121,7 @@ class Studio:
     def _ask(self, method: str, arguments: Sequence[Any]) -> list[Any]:
         """Call a method in every process; its argument, if there is one, differs."""
         for worker, argument in zip(self._workers, arguments, strict=True):
-            worker.ask(method, *([] if argument is None else [argument]))
+            worker.ask(method, *(() if argument is None else (argument,)))
         return [worker.answer() for worker in self._workers]
 
     def _begin(self, envs: NDArray[np.intp], observation: Mapping[str, Any]) -> None:
@@ -144,8 +145,7 @@ def _joined(steps: Sequence[Step]) -> Step:
             return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         return np.concatenate(parts)
 
-    names = ("observation", "final_observation", "rewards", "successes", "truncated")
-    return Step(*map(join, names))
+    return Step(**{part.name: join(part.name) for part in fields(Step)})
 
 
 class _Worker:

@@ -104,10 +104,15 @@ class Overlapped(OffPolicyAlgorithm):
 
     @abstractmethod
     def batches(self, count: int) -> Iterable[Any]:
-        """Batches to learn from, as ``update`` takes them."""
+        """Batches to learn from, as ``see`` takes them."""
+
+    def see(self, batch: Any) -> Transitions:
+        """What the networks make of one of the ``batches``, with gradients of their eyes."""
+        seen: Transitions = batch
+        return seen
 
     @abstractmethod
-    def update(self, batch: Any) -> None:
+    def update(self, batch: Transitions) -> None:
         """Take one gradient step of everything."""
 
     def values(self, batch: Transitions) -> list[Tensor]:
@@ -174,7 +179,7 @@ class Overlapped(OffPolicyAlgorithm):
         before, self._losses = self._losses, {}
         for batch in self.batches(gradient_steps):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-                self.update(batch)
+                self.update(self.see(batch))
             self._n_updates += 1
         self._losses = before | self._losses  # a policy that waited keeps its last loss
 

@@ -57,7 +57,7 @@ class PixelSAC(SACUpdate):
         settings: as for ``SACUpdate``.
     """
 
-    replay_buffer: FrameReplay
+    replay_buffer: FrameReplay  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class PixelSAC(SACUpdate):
         **settings: Any,
     ) -> None:
         shape = replay.store.shape
-        self._augment, self._sizes = augment, (shape.proprioception, shape.goal, shape.goal)
+        self._augment, self._sizes = augment, [shape.proprioception, shape.goal, shape.goal]
         normalizer = InputNormalizer(sum(self._sizes), enabled=normalize_observations)
         super().__init__(replay=replay, normalizer=normalizer, **settings)
         self._share_encoder = self.actor.features_extractor is self.critic.features_extractor
@@ -93,9 +93,9 @@ class PixelSAC(SACUpdate):
             batch.channels,
         )
 
-    def update(self, batch: Views) -> None:
-        """One step of everything that ``SACUpdate`` moves, and of the encoders."""
-        super().update(self.seen(batch, self._augment))
+    def see(self, batch: Views) -> Transitions:
+        """What the networks make of a batch that they learn from."""
+        return self.seen(batch, self._augment)
 
     def seen(self, batch: Views, augment: Augment | None = None) -> Transitions:
         """What the networks make of a batch; each looks once.

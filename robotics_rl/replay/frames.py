@@ -140,7 +140,8 @@ class FrameStore:
     def rows(self, slots: Indices, steps: Indices) -> Indices:
         """Which frames these are, counted through all slots: (n, frame_stack + 1)."""
         places = steps[:, None] + np.arange(1 - self.shape.frame_stack, 2)
-        return slots[:, None] * (self.shape.horizon + 1) + np.maximum(places, 0)
+        rows: Indices = slots[:, None] * (self.shape.horizon + 1) + np.maximum(places, 0)
+        return rows
 
     def state(self) -> dict[str, Any]:
         """Which content is whose; the content itself stays where it is, in a file on disk."""

@@ -86,7 +86,7 @@ def step(model: Any, batch: FrameBatch, seed: int = 3) -> dict[str, float]:
     noted: dict[str, float] = {}
     model.note = lambda name, value: noted.update({name: float(value.detach())})
     torch.manual_seed(seed)
-    model.update(model.views(batch))
+    model.update(model.see(model.views(batch)))
     return noted
 
 
