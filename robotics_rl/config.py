@@ -37,7 +37,7 @@ from robotics_rl.options import (
     revised,
     seed_number,
 )
-from robotics_rl.pixel_options import Pixels
+from robotics_rl.pixel_options import Lessons, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +238,7 @@ class TrainSettings:
     fast: Fast | None = None
     entropy: EntropyOptions | None = None
     pixels: Pixels | None = None
+    lessons: Lessons | None = None
     run: Run = field(default_factory=Run)
     chapter: str | None = None
     name: str | None = None  # RUN of every path, where a chapter has its own
@@ -270,7 +271,8 @@ class TrainSettings:
     def flat_hyperparameters(self) -> dict[str, Any]:
         """Everything that shapes the result, as recorded in the metadata."""
         flat: dict[str, Any] = {"n_envs": self.run.n_envs}
-        for part in (self.hyperparameters, self.her, self.fast, self.entropy, self.pixels):
+        parts = (self.hyperparameters, self.her, self.fast, self.entropy, self.pixels, self.lessons)
+        for part in parts:
             if part is not None:
                 flat |= dataclasses.asdict(part)
         flat.pop("buffer_file", None)  # where, not what

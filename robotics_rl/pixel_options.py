@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from robotics_rl.options import file_path, one_of, option, positive
+from robotics_rl.options import file_path, not_negative, one_of, option, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +83,20 @@ class Pixels:
             "desired_goal": True,
         }
         return tuple(name for name, is_shown in shown.items() if is_shown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lessons:
+    """How a policy that sees is taught by one that knows."""
+
+    teacher: str = option(
+        "checkpoints/fastpath/sac_her_FetchPush-v4_seed0.zip",
+        "checkpoint of a policy that is told where the object is",
+        file_path,
+    )
+    place_weight: float = option(
+        1.0,
+        "weight of telling where the object is, beside doing what the teacher would",
+        not_negative,
+    )
+    teacher_sha256: str = option("", "of the teacher's file")

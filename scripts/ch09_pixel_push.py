@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixel_distill import add_flags as add_distill_flags
+from pixel_distill import distill
 from pixel_policies import make_vision, require_possible
 
 from robotics_rl import artifacts, chapters, cli, commands, options, rendering
@@ -118,6 +120,8 @@ def main(argv: Sequence[str]) -> int:
             return render_frame(given)
         case "smoke-test":
             return smoke_test(given)
+        case "distill":
+            return distill(CARD, make_vision, given)
     return evaluate(given)
 
 
@@ -242,6 +246,8 @@ def _parser() -> cli.Parser:
     frame.add_argument("--out", dest="frame_out", default=argparse.SUPPRESS, help="PNG")
     smoke = add("smoke-test", "train, save, load and evaluate in a moment")
     cli.add_options(smoke, Run, only=("seed", "device", "progress", *_ROOTS))
+    taught = add("distill", "have a policy that is told teach one that sees", "--seed 0")
+    add_distill_flags(taught)
     add("card", "print the experiment card")
     return top
 

@@ -52,6 +52,9 @@ def _felt(env: Env) -> list[int]:
 class Studio:
     """What ``FetchBatch`` is, for observations as ``pixel_space`` has them.
 
+    ``known`` holds the state observations that belong to what was seen last: all that the
+    simulations can tell, for a teacher. Who is to see is not told.
+
     Args:
         env_id: one of the Fetch ids.
         n_envs: number of simulations.
@@ -72,6 +75,7 @@ class Studio:
         self._felt, self._frame_stack = _felt(env), view.frame_stack
         shape: Any = self.observation_space["pixels"].shape
         self._stacks = np.zeros((n_envs, *shape), dtype=np.uint8)
+        self.known: Observation = {}
         self._shares = np.array_split(np.arange(n_envs), min(n_processes, n_envs))
         self._workers = [_Worker(env_id, len(share), view) for share in self._shares]
 
@@ -80,6 +84,7 @@ class Studio:
         parts = self._ask("reset_all", [[seeds[i] for i in share] for share in self._shares])
         observation = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._begin(np.arange(self.n_envs), observation)
+        self._know(observation)
         return self._seen(observation)
 
     def start(self, actions: NDArray[Any]) -> None:
@@ -96,6 +101,7 @@ class Studio:
         if step.truncated.any():
             self._begin(np.flatnonzero(step.truncated), step.observation)
             observation = self._seen(step.observation)
+        self._know(step.observation)
         return Step(observation, final, step.rewards, step.successes, step.truncated)
 
     def task_of(self, index: int) -> Any:
@@ -105,11 +111,12 @@ class Studio:
     def state(self) -> dict[str, Any]:
         """Exact state between two steps."""
         parts = self._ask("state", [None] * len(self._workers))
-        return {"simulations": list(chain.from_iterable(parts)), "stacks": self._stacks.copy()}
+        simulations = list(chain.from_iterable(parts))
+        return {"simulations": simulations, "stacks": self._stacks.copy(), "known": self.known}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Counterpart of ``state``."""
-        self._stacks[:] = state["stacks"]
+        self._stacks[:], self.known = state["stacks"], dict(state["known"])
         simulations = state["simulations"]
         self._ask("restore", [[simulations[i] for i in share] for share in self._shares])
 
@@ -128,6 +135,9 @@ class Studio:
         """The first frame of an episode stands for those before it."""
         first = observation["pixels"][envs]
         self._stacks[envs] = np.tile(first, (1, self._frame_stack, 1, 1))
+
+    def _know(self, observation: Mapping[str, Any]) -> None:
+        self.known = {name: part for name, part in observation.items() if name != "pixels"}
 
     def _seen(self, observation: Mapping[str, Any]) -> Observation:
         return {

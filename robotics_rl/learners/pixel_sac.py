@@ -151,10 +151,13 @@ class PixelSAC(SACUpdate):
         """What a network's encoder makes of pictures, as bytes, and of vectors."""
         # The layout that convolutions are fastest with.
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        scaled = torch.split(self.normalizer(torch.cat(vectors, dim=1)), self._sizes, dim=1)
-        seen = {"pixels": pixels, **dict(zip(_VECTORS, scaled, strict=True))}
+        seen = {"pixels": pixels, **dict(zip(_VECTORS, self._scaled(vectors), strict=True))}
         features: Tensor = network.features_extractor(seen)
         return features
+
+    def _scaled(self, vectors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Vectors as networks get them."""
+        return torch.split(self.normalizer(torch.cat(vectors, dim=1)), self._sizes, dim=1)
 
     def _to_device(self, part: Any) -> Tensor:
         return torch.as_tensor(part).to(self.device, non_blocking=True)

@@ -70,11 +70,14 @@ class Eyes:
         return Studio(env_id, n_envs, n_processes, view(self._pixels))
 
 
-def engine(make_vision: MakeVision) -> Engine:
-    """The engine whose policies see with what ``make_vision`` gives for settings."""
+def engine(make_vision: MakeVision, learner: Callable[..., PixelSAC] = PixelSAC) -> Engine:
+    """The engine whose policies see with what ``make_vision`` gives for settings.
+
+    ``learner`` is called with what ``PixelSAC`` takes.
+    """
     return Engine(
         make_env=make_training_env,
-        make_model=partial(make_model, make_vision),
+        make_model=partial(make_model, make_vision, learner),
         check_memory=check_memory,
         export=partial(export, make_vision),
         diagnose=diagnose,
@@ -130,13 +133,19 @@ def frame_shape(settings: TrainSettings, env: Env) -> FrameShape:
     )
 
 
-def make_model(make_vision: MakeVision, settings: TrainSettings, env: Any, device: str) -> PixelSAC:
+def make_model(
+    make_vision: MakeVision,
+    learner: Callable[..., PixelSAC],
+    settings: TrainSettings,
+    env: Any,
+    device: str,
+) -> PixelSAC:
     """The algorithm with fresh weights."""
     own, values, pixels = settings.fast, settings.hyperparameters, settings.pixels
     assert isinstance(own, config.FastSAC)
     assert isinstance(values, config.OffPolicy)
     assert pixels is not None
-    model = PixelSAC(
+    model = learner(
         **_arguments(make_vision, settings, env, device),
         replay=_make_replay(settings, env),
         augment=make_vision(pixels).augment,
