@@ -99,8 +99,8 @@ def settings_of(card: Card, given: Mapping[str, Any]) -> TrainSettings:
     name = f"{NAME}_{pixels.camera}"
     settings = dataclasses.replace(settings, her=None, lessons=lessons, name=name)
     # On disk, so that a resumed run finds what was drawn and what the teacher said of it.
-    path = pixels.buffer_file or str(_replay(settings))
-    return dataclasses.replace(settings, pixels=dataclasses.replace(pixels, buffer_file=path))
+    kept = pixels.buffer_file or str(_replay(settings))
+    return dataclasses.replace(settings, pixels=dataclasses.replace(pixels, buffer_file=kept))
 
 
 def load_teacher(settings: TrainSettings) -> "BasePolicy":

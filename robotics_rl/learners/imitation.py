@@ -1,8 +1,8 @@
 """A student that must see does what a teacher would who is told (DAgger, Ross et al. 2011).
 
 The teacher knows where the object is (a privileged teacher, as in "Learning by Cheating" by Chen et
-al. 2019), the student sees it. After some steps of the teacher's the student acts, so that it gets into
-situations of its own making, and learns from everything that the teacher ever said.
+al. 2019), the student sees it. After some steps of the teacher's the student acts, so that it gets
+into situations of its own making, and learns from everything that the teacher ever said.
 """
 
 from typing import Any, NamedTuple
