@@ -414,39 +414,3 @@ class EnvDescription:
     control_frequency_hz: float
     observation_index_map: list[ObservationPart]
     versions: dict[str, str | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Taught:
-    """A student that sees, and the teacher that was told, on the same episodes."""
-
-    run_name: str
-    seed: int
-    camera: str
-    frames: int  # that it saw while it learned
-    gradient_steps: int
-    minutes: float  # of training, drawing included
-    device_name: str
-    cpu_cores: int | None
-    checkpoint_sha256: str
-    n_episodes: int
-    success_rate: float | None
-    success_rate_ci95: tuple[float, float] | None
-    success_rate_unsolved_start: float | None
-    teacher: str  # checkpoint
-    teacher_success_rate: float | None
-    curve: list[dict[str, float | None]]  # frames, minutes, success of the last 100 episodes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distillation:
-    """Policies that see, taught by one that is told where the object is (DAgger)."""
-
-    schema: ClassVar[str] = "distillation/1"
-    env_id: str
-    goal: float  # success rate that a student is to reach
-    students: list[dict[str, Any]]  # each a ``Taught``
-    created_at: str
-    command: list[str]
-    git: dict[str, Any]
-    versions: dict[str, str | None]

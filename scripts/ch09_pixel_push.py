@@ -14,7 +14,11 @@ from typing import Any
 
 from pixel_distill import add_flags as add_distill_flags
 from pixel_distill import distill
+from pixel_miniature import add_flags as add_miniature_flags
+from pixel_miniature import miniature
 from pixel_policies import make_vision, require_possible
+from pixel_probe import add_flags as add_probe_flags
+from pixel_probe import probe
 
 from robotics_rl import artifacts, chapters, cli, commands, options, rendering
 from robotics_rl.artifacts import RunPaths
@@ -122,6 +126,10 @@ def main(argv: Sequence[str]) -> int:
             return smoke_test(given)
         case "distill":
             return distill(CARD, make_vision, given)
+        case "probe":
+            return probe(given)
+        case "miniature":
+            return miniature(given)
     return evaluate(given)
 
 
@@ -248,6 +256,10 @@ def _parser() -> cli.Parser:
     cli.add_options(smoke, Run, only=("seed", "device", "progress", *_ROOTS))
     taught = add("distill", "have a policy that is told teach one that sees", "--seed 0")
     add_distill_flags(taught)
+    probed = add("probe", "can encoders tell where the block is?", "--seeds 0,1,2")
+    add_probe_flags(probed)
+    small = add("miniature", "the chapter's investigation on a toy", "--seeds 0,1,2")
+    add_miniature_flags(small)
     add("card", "print the experiment card")
     return top
 

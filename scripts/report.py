@@ -20,7 +20,7 @@ import ch04_her_sparse_reach_push
 import chapter5_tables
 import lab_seeds
 
-from robotics_rl import chapters, cli, schemas
+from robotics_rl import chapters, cli, pixel_schemas, schemas
 from robotics_rl.artifacts import RunPaths, atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
@@ -293,8 +293,9 @@ def _metrics(aggregate: dict[str, Any]) -> Iterator[str]:
 
 
 def _schemas() -> Iterator[list[str]]:
-    for _, kind in inspect.getmembers(schemas, inspect.isclass):
-        if hasattr(kind, "schema"):
+    kinds = {**vars(schemas), **vars(pixel_schemas)}
+    for _, kind in sorted(kinds.items()):
+        if inspect.isclass(kind) and hasattr(kind, "schema"):
             yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0].replace("``", "`")]
 
 

@@ -187,11 +187,16 @@ class Overlapped(OffPolicyAlgorithm):
         """Log a loss; it is read from the device only by ``record_losses``."""
         self._losses.setdefault(name, []).append(value.detach())
 
+    def take_losses(self) -> dict[str, float]:
+        """Mean of each loss noted since the last time."""
+        means = {name: torch.stack(values).mean().item() for name, values in self._losses.items()}
+        self._losses = {}
+        return means
+
     def record_losses(self) -> None:
         """Hand what was noted to the logger."""
-        for name, values in self._losses.items():
-            self.logger.record(f"train/{name}", torch.stack(values).mean().item())
-        self._losses = {}
+        for name, mean in self.take_losses().items():
+            self.logger.record(f"train/{name}", mean)
 
     def dump_logs(self) -> None:
         """Write log data, the learner's included."""
