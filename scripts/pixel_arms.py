@@ -18,9 +18,9 @@ from robotics_rl.config import Run
 from robotics_rl.errors import UsageError
 from robotics_rl.options import not_negative, one_of, option, positive, rate
 from robotics_rl.pixel_options import Pixels
+from robotics_rl.pixel_schemas import MiniatureRun
 from robotics_rl.progress import Progress
 from robotics_rl.provenance import command_line, git_state, machine, utc_now
-from robotics_rl.pixel_schemas import MiniatureRun
 from robotics_rl.versions import gather_versions
 
 if TYPE_CHECKING:

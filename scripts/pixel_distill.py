@@ -16,8 +16,8 @@ from robotics_rl.chapters import Card
 from robotics_rl.config import SAC, EvalSettings, Run, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.pixel_options import Lessons, Pixels
-from robotics_rl.provenance import command_line, git_state, usable_cores, utc_now
 from robotics_rl.pixel_schemas import Distillation, Taught
+from robotics_rl.provenance import command_line, git_state, usable_cores, utc_now
 from robotics_rl.schemas import Evaluation, Metadata
 from robotics_rl.versions import gather_versions
 

@@ -20,8 +20,8 @@ from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
 from robotics_rl.jobs import Job, carry_out
 from robotics_rl.options import option, positive
-from robotics_rl.provenance import command_line, git_state, usable_cores, utc_now
 from robotics_rl.pixel_schemas import Miniature, MiniatureArm
+from robotics_rl.provenance import command_line, git_state, usable_cores, utc_now
 from robotics_rl.statistics import student_t_half_width
 from robotics_rl.versions import gather_versions
 

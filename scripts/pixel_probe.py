@@ -21,9 +21,9 @@ from robotics_rl import artifacts, cli, options, plotting, rendering
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
 from robotics_rl.options import one_of, option, positive
+from robotics_rl.pixel_schemas import Probe, ProbeRow
 from robotics_rl.progress import Progress
 from robotics_rl.provenance import command_line, git_state, machine, usable_cores, utc_now
-from robotics_rl.pixel_schemas import Probe, ProbeRow
 from robotics_rl.statistics import student_t_half_width
 from robotics_rl.versions import gather_versions
 
