@@ -41,13 +41,13 @@ EPISODES = range(1_000_000, 1_000_050)  # reset seeds of evaluations, used for n
 class Toy:
     """How every run learns."""
 
-    total_steps: int = option(20_000, "environment steps of a run", positive)
+    total_steps: int = option(30_000, "environment steps of a run", positive)
     evaluate_every: int = option(1_000, "environment steps between two evaluations", positive)
     n_envs: int = option(4, "environments stepped side by side", positive)
     gradient_steps: int = option(2, "gradient steps per step of all environments", positive)
     learning_starts: int = option(1_000, "environment steps before learning", positive)
     batch_size: int = option(64, "transitions per gradient step", positive)
-    num_filters: int = option(16, "channels of the encoder's maps", positive)
+    num_filters: int = option(8, "channels of the encoder's maps", positive)
     learning_rate: float = option(1e-3, "step size of Adam", positive)
     gamma: float = option(0.95, "discount factor", rate)
     tau: float = option(0.02, "share by which the target networks move", rate)
