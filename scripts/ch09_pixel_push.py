@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pixel_distill import add_flags as add_distill_flags
-from pixel_distill import distill
-from pixel_miniature import add_flags as add_miniature_flags
-from pixel_miniature import miniature
+import pixel_distill
+import pixel_investigation
+import pixel_miniature
+import pixel_probe
 from pixel_policies import make_vision, require_possible
-from pixel_probe import add_flags as add_probe_flags
-from pixel_probe import probe
 
 from robotics_rl import artifacts, chapters, cli, commands, options, rendering
 from robotics_rl.artifacts import RunPaths
@@ -125,11 +123,15 @@ def main(argv: Sequence[str]) -> int:
         case "smoke-test":
             return smoke_test(given)
         case "distill":
-            return distill(CARD, make_vision, given)
+            return pixel_distill.distill(CARD, make_vision, given)
         case "probe":
-            return probe(given)
+            return pixel_probe.probe(given)
         case "miniature":
-            return miniature(given)
+            return pixel_miniature.miniature(given)
+        case "compare":
+            return pixel_investigation.compare(CARD, given)
+        case "plot-investigation":
+            return pixel_investigation.plot_investigation(CARD, given)
     return evaluate(given)
 
 
@@ -254,12 +256,14 @@ def _parser() -> cli.Parser:
     frame.add_argument("--out", dest="frame_out", default=argparse.SUPPRESS, help="PNG")
     smoke = add("smoke-test", "train, save, load and evaluate in a moment")
     cli.add_options(smoke, Run, only=("seed", "device", "progress", *_ROOTS))
-    taught = add("distill", "have a policy that is told teach one that sees", "--seed 0")
-    add_distill_flags(taught)
-    probed = add("probe", "can encoders tell where the block is?", "--seeds 0,1,2")
-    add_probe_flags(probed)
-    small = add("miniature", "the chapter's investigation on a toy", "--seeds 0,1,2")
-    add_miniature_flags(small)
+    for flags, *command in (
+        (pixel_distill.add_flags, "distill", "a policy that is told teaches one that sees"),
+        (pixel_probe.add_flags, "probe", "can encoders tell where the block is?"),
+        (pixel_miniature.add_flags, "miniature", "the investigation on a toy"),
+        (pixel_investigation.add_compare_flags, "compare", "means and intervals over seeds"),
+        (pixel_investigation.add_plot_flags, "plot-investigation", "draw figures 9.1 to 9.4"),
+    ):
+        flags(add(*command))
     add("card", "print the experiment card")
     return top
 
