@@ -94,6 +94,7 @@ CARD = PixelCard(
         "buffer_size": 200_000,
         "learning_starts": 1_000,
         "learning_rate": 1e-4,
+        "gamma": 0.95,
         "ent_coef": 0.05,
         "checkpoint_freq": 500_000,
     },

@@ -13,14 +13,26 @@ from mutation import LABS
 
 EVERY_LAB = sorted(LABS.glob("*.py"))
 DRAWING, SB3 = {"matplotlib"}, {"stable_baselines3"}
-# lab → packages that it always imports, and those that only a function does that needs them
+# lab → packages that it always imports, and those that only a function does that needs them; of
+# other labs only the encoder's and the policy's are built on one
 IMPORTS: dict[str, tuple[set[str], set[str]]] = {
     "ddpg_her_from_scratch": ({"gymnasium", "numpy", "torch"}, {"plotly"} | DRAWING | SB3),
+    "drqv2_sac_policy": (
+        {"gymnasium", "numpy", "stable_baselines3", "torch"},
+        {"manipulation_encoder"},
+    ),
     "env_anatomy": ({"gymnasium", "gymnasium_robotics", "numpy"}, set()),
     "her_relabeler": ({"numpy"}, {"gymnasium"} | DRAWING | SB3),
+    "image_augmentation": ({"gymnasium", "numpy", "stable_baselines3", "torch"}, DRAWING),
+    "manipulation_encoder": (
+        {"gymnasium", "numpy", "torch"} | SB3,
+        {"visual_encoder"} | DRAWING,
+    ),
+    "pixel_wrapper": ({"PIL", "gymnasium", "numpy", "torch"}, {"gymnasium_robotics"} | SB3),
     "ppo_from_scratch": ({"gymnasium", "numpy", "torch"}, DRAWING | SB3),
     "sac_from_scratch": ({"gymnasium", "torch"}, DRAWING | SB3),
     "trivial_goals": ({"gymnasium", "gymnasium_robotics", "numpy"}, DRAWING | SB3),
+    "visual_encoder": ({"torch"}, {"gymnasium", "numpy"} | DRAWING | SB3),
 }
 
 every_lab = pytest.mark.parametrize("lab", EVERY_LAB, ids=lambda lab: lab.stem)
