@@ -7,6 +7,7 @@ import ch02_ppo_dense_reach
 import ch03_sac_dense_reach
 import lab_seeds
 import pytest
+from pixel_policies import make_vision
 
 from robotics_rl import artifacts, checkpoints, commands
 from robotics_rl.artifacts import RunPaths, read_json
@@ -36,7 +37,7 @@ def test_a_published_checkpoint_does_what_its_result_says(path, tmp_path):
     settings = EvalSettings(
         ckpt=str(checkpoint), json_out=str(tmp_path / "again.json"), progress=False
     )
-    again = commands.evaluate(settings, published["seeds"]).aggregate
+    again = commands.evaluate(settings, published["seeds"], make_vision=make_vision).aggregate
     then = published["aggregate"]
     assert again.success_rate == pytest.approx(then["success_rate"], abs=0.02)
     assert again.final_distance_mean == pytest.approx(then["final_distance_mean"], abs=0.002)
@@ -49,7 +50,7 @@ def test_a_published_checkpoint_has_metadata_and_a_curve(path):
     assert isinstance(metadata, Metadata)
     assert metadata.checkpoint_sha256 == artifacts.sha256_of(checkpoint)
     assert metadata.git["dirty"] is False
-    run_name = metadata.algo + ("_her" if metadata.her else "")
+    run_name = metadata.run_name or metadata.algo + ("_her" if metadata.her else "")
     logs = RunPaths(checkpoint, ROOT / "runs" / (metadata.run_tag or "") / run_name)
     assert (logs.logs / metadata.env_id / f"seed{metadata.seed}" / "curves.csv").exists()
 
