@@ -35,6 +35,8 @@ SMALL: dict[str, Any] = {
     "camera": "close",
     "num_filters": 16,
     "batch_size": 32,
+    "learning_rate": 5e-4,
+    "normalize_observations": True,  # goals differ by centimetres
     "buffer_size": 5_000,
     "learning_starts": 400,
 }
