@@ -6,6 +6,7 @@ from pathlib import Path
 import ch02_ppo_dense_reach
 import ch03_sac_dense_reach
 import ch04_her_sparse_reach_push
+import ch09_pixel_push
 import lab_seeds
 import pytest
 from pixel_policies import make_vision
@@ -181,3 +182,19 @@ def test_the_counted_trivial_goals_fit_their_schema():
     names = {row.name for row in dataclasses.fields(TrivialGoals)}
     assert document.keys() == names | {"schema"}
     assert document["schema"] == TrivialGoals.schema
+
+
+def test_push_is_solved_from_pictures_by_the_recipe_of_its_chapter():
+    name = "ch09_manip_criticEnc_FetchPush-v4_seed0"
+    metadata = read_json(ROOT / "checkpoints" / "step4" / f"{name}.meta.json")
+    flags = {"recipe": "fast", "cuda_graphs": True, "seed": 0, "run_tag": "step4"}
+    settings = ch09_pixel_push.CARD.settings(flags)
+    assert settings.run_name == metadata["run_name"]
+    ours = settings.identity()
+    told = metadata["hyperparameters"] | {name: metadata[name] for name in ("seed", "total_steps")}
+    for setting in ours.keys() & told.keys():
+        value = ours[setting]
+        assert told[setting] == (list(value) if isinstance(value, tuple) else value), setting
+    assert settings.pixels.vectors == ("proprioception", "desired_goal")
+    result = read_json(ROOT / "results" / "step4" / f"{name}_eval.json")
+    assert result["aggregate"]["success_rate"] >= 0.9
