@@ -91,7 +91,9 @@ class PixelCard(Card):
         settings = cli.training_settings(
             {**rest, "recipe": recipe},
             chapter=self.chapter,
-            **{"algo": self.algo, "env": self.env_id, "her": True},
+            algo=self.algo,
+            env=self.env_id,
+            her=True,
         )
         if full_state:
             if in_vain := shown & given.keys():
