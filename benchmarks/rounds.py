@@ -26,6 +26,7 @@ class Race:
     ratios: Mapping[str, tuple[str, str]]  # what → (measured, compared with)
     seconds: float = 3.0  # per measurement
     learns: bool = True  # on a device that may be chosen
+    draws: bool = False
 
     def main(self, argv: Sequence[str]) -> int:
         """Measure, print, write.
@@ -48,7 +49,10 @@ class Race:
         flags = parser.parse_args(argv)
         if flags.rounds < 1 or options.positive(flags.seconds):
             raise UsageError("nothing is measured; give --rounds of 1 or more, --seconds above 0")
-        rendering.render_nothing()
+        if self.draws:
+            rendering.choose_backend()
+        else:
+            rendering.render_nothing()
         from robotics_rl.benchmarking import benchmark, measure_in_turn  # loads torch
         from robotics_rl.devices import resolve_device
 

@@ -117,6 +117,7 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
     rendering.render_nothing()  # in this process; the jobs choose for themselves
     from robotics_rl import envs, preflight
     from robotics_rl.devices import resolve_device
+    from robotics_rl.learners import ENGINES
 
     missing = [one for one in experiments if not one.is_complete()]
     side_by_side = min(parallel, len(missing))
@@ -124,7 +125,8 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
     remarks: list[str] = []
     for settings in kinds.values():
         device = resolve_device(settings.run.device)
-        preflight.check(settings, RunPaths.of(settings), envs.make_env, side_by_side)
+        engine = ENGINES[settings.run.engine]
+        preflight.check(settings, RunPaths.of(settings), envs.make_env, engine, side_by_side)
         remarks += preflight.remarks(settings, device)
     for remark in remarks:
         print(remark)

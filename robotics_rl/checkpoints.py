@@ -114,6 +114,9 @@ def inspect(checkpoint: Path, *, trust_pickle: bool = False) -> Metadata | None:
     return metadata
 
 
+BuildPolicy = Callable[[Metadata, spaces.Space[Any], spaces.Space[Any]], BasePolicy]
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A policy ready to act, and where it comes from."""
@@ -133,11 +136,21 @@ def load_policy(
     algo: str = "auto",
     device: str = "cpu",
     trust_pickle: bool = False,
+    build: BuildPolicy | None = None,
 ) -> Loaded:
     """Rebuild the policy from metadata and spaces, and load its tensors alone.
 
     A Stable-Baselines3 zip also holds pickled Python objects, and unpickling runs whatever code
     their author wished. They are not read here unless ``trust_pickle`` says so.
+
+    Args:
+        checkpoint: path of the zip.
+        observation_space: of the environment that the policy is to act in.
+        action_space: likewise.
+        algo: algorithm, where nothing else says which.
+        device: where it is to compute.
+        trust_pickle: run the code inside a checkpoint that has no metadata.
+        build: makes the policy; Stable-Baselines3's own where None.
 
     Raises:
         UsageError: the file is missing, truncated or foreign, has no usable metadata, fits
@@ -158,7 +171,9 @@ def load_policy(
             f"the training of {checkpoint} diverged: its weights are not numbers any more, or "
             "beyond all bounds; train again with a smaller --learning-rate"
         )
-    policy = _rebuild(checkpoint, metadata, weights, observation_space, action_space).to(device)
+    policy = _rebuild(
+        checkpoint, metadata, weights, observation_space, action_space, build or _build_policy
+    ).to(device)
     policy.set_training_mode(False)
     warning = None
     if sha256 != metadata.checkpoint_sha256:
@@ -201,13 +216,14 @@ def _rebuild(
     weights: Mapping[str, Any],
     observation_space: spaces.Space[Any],
     action_space: spaces.Space[Any],
+    build: BuildPolicy,
 ) -> BasePolicy:
     other_spaces = UsageError(
         f"{checkpoint} was trained for other spaces than those of this environment "
         f"(it comes from {metadata.env_id}); give the --env it was trained on"
     )
     try:
-        policy = _build_policy(metadata, observation_space, action_space)
+        policy = build(metadata, observation_space, action_space)
     # Stable-Baselines3 has an error of its own for each kind of space that does not fit.
     except (RuntimeError, TypeError, AttributeError, AssertionError, NotImplementedError):
         raise other_spaces from None

@@ -147,9 +147,9 @@ def add_options(
             "default": argparse.SUPPRESS,
             "help": row.metadata["help"] + (f" (default: {shown})" if shown else ""),
         }
-        if row.type is bool:
-            can_be_on = row.default or any(recipe.get(row.name) for recipe in RECIPES.values())
-            kwargs["action"] = argparse.BooleanOptionalAction if can_be_on else "store_true"
+        if row.type in (bool, bool | None):
+            decided = row.default is False and not any(r.get(row.name) for r in RECIPES.values())
+            kwargs["action"] = "store_true" if decided else argparse.BooleanOptionalAction
         else:
             kwargs["type"] = _CONVERTERS[row.type]
             kwargs["metavar"] = _METAVARS.get(row.type, "WORD")

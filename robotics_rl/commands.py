@@ -5,34 +5,70 @@ are known to be right and the rendering backend is chosen.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robotics_rl import rendering, reporting
+from robotics_rl import artifacts, rendering, reporting
 from robotics_rl.config import EvalSettings, TrainSettings
 
 if TYPE_CHECKING:
+    from robotics_rl.learners.pixels import MakeVision
     from robotics_rl.schemas import Evaluation, Metadata
 
 
-def train(settings: TrainSettings) -> "Metadata":
-    """Train, and say what was written."""
-    rendering.render_nothing()
-    from robotics_rl import training
+def train(settings: TrainSettings, make_vision: "MakeVision | None" = None) -> "Metadata":
+    """Train, and say what was written.
 
-    return training.train(settings)
+    Args:
+        settings: what and how to train.
+        make_vision: what a policy sees with, if it is to see pictures.
+    """
+    _prepare(draws=settings.pixels is not None)
+    from robotics_rl import training
+    from robotics_rl.learners import pixels
+
+    engine = None
+    if settings.pixels:
+        assert make_vision is not None
+        engine = pixels.engine(make_vision)
+    return training.train(settings, engine=engine)
 
 
 def evaluate(
-    settings: EvalSettings, seeds: Sequence[int], chapter: str | None = None
+    settings: EvalSettings,
+    seeds: Sequence[int],
+    chapter: str | None = None,
+    make_vision: "MakeVision | None" = None,
 ) -> "Evaluation":
-    """Evaluate, show a short table, and say what was written."""
-    if settings.video:
-        rendering.choose_backend()
-    else:
-        rendering.render_nothing()
+    """Evaluate, show a short table, and say what was written.
+
+    Args:
+        settings: what to evaluate and where to write.
+        seeds: one reset seed per episode.
+        chapter: prefix of the result's name; the one in the checkpoint's metadata if None.
+        make_vision: what policies see with that were trained on pictures.
+    """
+    _prepare(draws=settings.video or sees_pictures(settings.ckpt))
     from robotics_rl import evaluation
 
-    result, path = evaluation.evaluate(settings, seeds, chapter=chapter)
+    result, path = evaluation.evaluate(settings, seeds, chapter=chapter, make_vision=make_vision)
     print(reporting.evaluation_table(result))
     print(f"OK: wrote {path}")
     return result
+
+
+def sees_pictures(checkpoint: str | None) -> bool:
+    """Whether it is a policy that was trained on pictures."""
+    if checkpoint is None:
+        return False
+    path = artifacts.metadata_path(artifacts.checkpoint_path(Path(checkpoint)))
+    made = artifacts.read_json(path) if path.exists() else {}
+    return "policy_inputs" in made.get("hyperparameters", {})
+
+
+def _prepare(*, draws: bool) -> None:
+    """Choose what MuJoCo draws with, before it is imported."""
+    if draws:
+        rendering.choose_backend()
+    else:
+        rendering.render_nothing()

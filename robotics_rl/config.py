@@ -38,6 +38,7 @@ from robotics_rl.options import (
     seed_number,
     switch,
 )
+from robotics_rl.pixel_options import Lessons, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,13 +238,16 @@ class TrainSettings:
     her: HER | None = None
     fast: Fast | None = None
     entropy: EntropyOptions | None = None
+    pixels: Pixels | None = None
+    lessons: Lessons | None = None
     run: Run = field(default_factory=Run)
     chapter: str | None = None
+    name: str | None = None  # RUN of every path, where a chapter has its own
 
     @property
     def run_name(self) -> str:
         """``sac``, ``sac_her`` …: the RUN of every path."""
-        return f"{self.algo}_her" if self.her else self.algo
+        return self.name or (f"{self.algo}_her" if self.her else self.algo)
 
     @property
     def rollout_steps(self) -> int:
@@ -268,9 +272,11 @@ class TrainSettings:
     def flat_hyperparameters(self) -> dict[str, Any]:
         """Everything that shapes the result, as recorded in the metadata."""
         flat: dict[str, Any] = {"n_envs": self.run.n_envs}
-        for part in (self.hyperparameters, self.her, self.fast, self.entropy):
+        parts = (self.hyperparameters, self.her, self.fast, self.entropy, self.pixels, self.lessons)
+        for part in parts:
             if part is not None:
                 flat |= dataclasses.asdict(part)
+        flat.pop("buffer_file", None)  # where, not what
         flat["net_arch"] = list(flat["net_arch"])
         return flat
 

@@ -95,7 +95,11 @@ def _play(
 
 
 def side_by_side(
-    actor: Actor, env_id: str, seeds: Sequence[int], n_threads: int
+    actor: Actor,
+    env_id: str,
+    seeds: Sequence[int],
+    n_threads: int,
+    make_batch: Callable[[str, int, int], Any] | None = None,
 ) -> Iterator[Episode]:
     """Play the episodes of a Fetch task many at a time, with a policy that acts without noise.
 
@@ -107,10 +111,12 @@ def side_by_side(
         env_id: one of the eight Fetch ids.
         seeds: reset seeds, one per episode.
         n_threads: threads that step.
+        make_batch: makes what is stepped of id, number and threads; a ``FetchBatch`` where None.
     """
     from robotics_rl.envs.fetch import FetchBatch  # loads MuJoCo
 
-    with closing(FetchBatch(env_id, min(SIDE_BY_SIDE, len(seeds)), n_threads)) as batch:
+    n_envs = min(SIDE_BY_SIDE, len(seeds))
+    with closing((make_batch or FetchBatch)(env_id, n_envs, n_threads)) as batch:
         for first in range(0, len(seeds), batch.n_envs):
             some = seeds[first : first + batch.n_envs]
             rows = range(len(some))
@@ -133,7 +139,8 @@ def side_by_side(
 
 
 def _padded(rows: Array) -> Array:
-    return np.concatenate([rows, np.zeros((SIDE_BY_SIDE - len(rows), rows.shape[1]))])
+    missing = (SIDE_BY_SIDE - len(rows), *rows.shape[1:])
+    return np.concatenate([rows, np.zeros(missing, dtype=rows.dtype)])
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from robotics_rl import artifacts, checkpoints, config, envs
 from robotics_rl.config import EvalSettings
@@ -10,6 +11,7 @@ from robotics_rl.devices import resolve_device
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.episodes import BASELINES, Actor, one_by_one, side_by_side
 from robotics_rl.errors import UsageError
+from robotics_rl.learners.pixels import Eyes, MakeVision
 from robotics_rl.playing import Subject, play
 from robotics_rl.provenance import usable_cores
 from robotics_rl.schemas import Evaluation, Metadata
@@ -22,6 +24,7 @@ def evaluate(
     *,
     chapter: str | None = None,
     make_env: MakeEnv = envs.make_env,
+    make_vision: MakeVision | None = None,
 ) -> tuple[Evaluation, Path]:
     """Play the episodes, write the result (and a video), and say where.
 
@@ -30,6 +33,7 @@ def evaluate(
         seeds: one reset seed per episode.
         chapter: prefix of the result's name; the one in the checkpoint's metadata if None.
         make_env: builds one environment.
+        make_vision: what policies see with that were trained on pictures.
 
     Returns:
         The result and the path of its JSON.
@@ -45,14 +49,16 @@ def evaluate(
     env = make_env(env_id, render_mode="rgb_array" if settings.video else None)
     if env.spec is None or env.spec.max_episode_steps is None:
         raise UsageError(f"{env_id} has no time limit, so an episode may never end; choose another")
-    actor, subject = _actor(settings, env, device)
+    eyes = _eyes(settings, metadata, make_vision)
+    actor, subject = _actor(settings, env, device, eyes)
     outputs = _Outputs.of(settings, metadata, subject, env_id, chapter)
     recorder = Recorder(settings.n_video_episodes if settings.video else 0)
     deterministic = settings.deterministic and settings.baseline != "random"
     together = _side_by_side(settings, env_id, make_env)
     _say_how(settings, together=together)
     if together:
-        episodes = side_by_side(actor, env_id, seeds, usable_cores())
+        make_batch = eyes.make_batch if eyes else None
+        episodes = side_by_side(actor, env_id, seeds, usable_cores(), make_batch)
     else:
         episodes = one_by_one(actor, env, seeds, deterministic=deterministic, recorder=recorder)
     result = play(
@@ -77,6 +83,23 @@ def evaluate(
         write_mp4(outputs.video, recorder.frames)
         print(f"OK: wrote {outputs.video}")
     return result, outputs.result
+
+
+def _eyes(
+    settings: EvalSettings, metadata: Metadata | None, make_vision: MakeVision | None
+) -> Eyes | None:
+    """What a policy sees with that was trained on pictures; None of any other."""
+    values: dict[str, Any] = metadata.hyperparameters if metadata else {}
+    if "policy_inputs" not in values:
+        return None
+    if make_vision is None:
+        raise UsageError(f"{settings.ckpt} sees pictures; use: python eval.py --ckpt …")
+    if settings.video or settings.engine != "fast" or not settings.deterministic:
+        raise UsageError(
+            f"{settings.ckpt} sees pictures, and such policies are played side by side and without "
+            "noise; leave out --video, --engine and --no-deterministic"
+        )
+    return Eyes(make_vision, values)
 
 
 def _say_how(settings: EvalSettings, *, together: bool) -> None:
@@ -114,6 +137,8 @@ class _Outputs:
         name = _name(settings, metadata, subject, env_id)
         tag = settings.run_tag or (metadata.run_tag if metadata else None)
         chapter = chapter or (metadata.chapter if metadata else None)
+        if metadata and metadata.run_name:
+            chapter = None  # it is part of the name
         path = artifacts.evaluation_path(settings.results_dir, tag, chapter, name)
         result = Path(settings.json_out or path)
         stem = _checkpoint(settings).stem if settings.ckpt else f"{subject.algo}_{env_id}"
@@ -135,18 +160,21 @@ def _checkpoint(settings: EvalSettings) -> Path:
     return artifacts.existing_checkpoint(Path(settings.ckpt))
 
 
-def _actor(settings: EvalSettings, env: Env, device: str) -> tuple[Actor, Subject]:
+def _actor(
+    settings: EvalSettings, env: Env, device: str, eyes: Eyes | None
+) -> tuple[Actor, Subject]:
     if settings.baseline:
         actor = BASELINES[settings.baseline](env)
         return actor, Subject(algo=settings.baseline.replace("-", "_"))
     checkpoint = _checkpoint(settings)
     loaded = checkpoints.load_policy(
         checkpoint,
-        env.observation_space,
+        eyes.space(env) if eyes else env.observation_space,
         env.action_space,
         algo=settings.algo,
         device=device,
         trust_pickle=settings.trust_pickle,
+        build=eyes.build if eyes else None,
     )
     if loaded.warning:
         print(f"WARN: {loaded.warning}")
@@ -157,5 +185,7 @@ def _actor(settings: EvalSettings, env: Env, device: str) -> tuple[Actor, Subjec
 def _name(settings: EvalSettings, metadata: Metadata | None, subject: Subject, env_id: str) -> str:
     if settings.ckpt and metadata is None:
         return _checkpoint(settings).stem
+    if metadata and metadata.run_name:
+        return f"{metadata.run_name}_{env_id}_seed{metadata.seed}"
     run_name = subject.algo + ("_her" if metadata and metadata.her else "")
     return artifacts.evaluation_name(run_name, env_id, subject.training_seed)

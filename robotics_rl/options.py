@@ -70,9 +70,10 @@ def positive_or_minus_one(value: int) -> str | None:
     )
 
 
-def one_of(*choices: str) -> Check:
+def one_of(*choices: str | int) -> Check:
     """A check that a value is among the choices."""
-    return lambda value: None if value in choices else f"must be one of: {', '.join(choices)}"
+    listed = ", ".join(map(str, choices))
+    return lambda value: None if value in choices else f"must be one of: {listed}"
 
 
 def option(default: Any, help_text: str, check: Check | None = None, *aliases: str) -> Any:

@@ -5,24 +5,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 
 from robotics_rl import artifacts, config, envs, options
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import TrainSettings
-from robotics_rl.devices import device_name, multiplies_bf16
+from robotics_rl.devices import device_name, multiplies_bf16, resolve_device
 from robotics_rl.entropy_options import AdaptiveEntropy
 from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.errors import UsageError
-from robotics_rl.learners import ENGINES
-
-GIB = 2**30
+from robotics_rl.learners import Engine
 
 
 def check(
-    settings: TrainSettings, paths: RunPaths, make_env: MakeEnv, side_by_side: int = 1
+    settings: TrainSettings,
+    paths: RunPaths,
+    make_env: MakeEnv,
+    engine: Engine,
+    side_by_side: int = 1,
 ) -> None:
     """Refuse what cannot be carried out.
 
@@ -30,6 +31,7 @@ def check(
         settings: of the training.
         paths: of its files.
         make_env: makes its environments.
+        engine: steps them and learns.
         side_by_side: trainings like it that share the memory.
 
     Raises:
@@ -43,7 +45,9 @@ def check(
     if isinstance(values, config.PPO):
         _check_rollout(values, settings.run.n_envs)
     if isinstance(values, config.OffPolicy):
-        _check_memory(settings, values, env, side_by_side)
+        engine.check_memory(settings, env, side_by_side)
+    if settings.pixels and settings.pixels.cuda_graphs:
+        _check_graphs(settings)
     if (settings.her or settings.fast) and isinstance(values, config.OffPolicy):
         _check_episodes_fit(settings, values, env)
     artifacts.require_file(Path(settings.run.out or paths.checkpoint))
@@ -120,20 +124,11 @@ def _check_rollout(values: config.PPO, n_envs: int) -> None:
             raise UsageError(f"{options.flag_of(name)} leaves PPO one sample; it needs at least 2")
 
 
-def _check_memory(
-    settings: TrainSettings, values: config.OffPolicy, env: Env, side_by_side: int
-) -> None:
-    bytes_each = ENGINES[settings.run.engine].transition_bytes(settings, env) * side_by_side
-    needed, available = values.buffer_size * bytes_each, psutil.virtual_memory().available
-    if needed > available:
-        fits = int(available * 0.8) // bytes_each  # other programs will want some, too
-        times = f", {side_by_side} times," if side_by_side > 1 else ""
-        raise UsageError(
-            f"a replay buffer of {values.buffer_size:,} transitions{times} "
-            f"needs {needed / GIB:.1f} GiB "
-            f"and {available / GIB:.1f} GiB are free; the largest that fits is "
-            f"--buffer-size {fits}"
-        )
+def _check_graphs(settings: TrainSettings) -> None:
+    if not resolve_device(settings.run.device).startswith("cuda"):
+        raise UsageError("--cuda-graphs needs an NVIDIA GPU; leave it out")
+    if settings.entropy:
+        raise UsageError("--cuda-graphs records one --ent-coef; give a number or auto")
 
 
 def _check_episodes_fit(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:

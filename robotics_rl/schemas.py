@@ -44,6 +44,7 @@ class Metadata:
     cpu_cores: int | None
     training: Training
     checkpoint_sha256: str
+    run_name: str | None = None  # where a chapter has its own
 
 
 @dataclass(frozen=True, kw_only=True)

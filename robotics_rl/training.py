@@ -45,12 +45,15 @@ from robotics_rl.signals import stop_requests
 from robotics_rl.versions import gather_versions
 
 
-def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadata:
+def train(
+    settings: TrainSettings, make_env: MakeEnv = envs.make_env, engine: Engine | None = None
+) -> Metadata:
     """Train and write ``RUN_ENV_seedK.zip`` with its metadata and curves.
 
     Args:
         settings: what and how to train.
         make_env: builds one environment; ``gymnasium.make`` unless a chapter has its own.
+        engine: steps and learns; the one that the settings name unless a chapter has its own.
 
     Returns:
         The metadata that stands beside the checkpoint.
@@ -62,13 +65,14 @@ def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadat
     """
     paths = RunPaths.of(settings)
     device = resolve_device(settings.run.device)
-    preflight.check(settings, paths, make_env)
+    engine = engine or ENGINES[settings.run.engine]
+    preflight.check(settings, paths, make_env, engine)
     with artifacts.run_lock(paths.resume, paths.logs):
         complete = _complete(settings, paths)
         if complete:
             print(f"{paths.checkpoint} is complete: nothing to resume")
             return complete
-        session = _start(settings, paths, device, make_env)
+        session = _start(settings, paths, device, make_env, engine)
         try:
             signum = _learn(session)
         except _DivergenceError:
@@ -82,12 +86,17 @@ def train(settings: TrainSettings, make_env: MakeEnv = envs.make_env) -> Metadat
     return metadata
 
 
-def build(settings: TrainSettings, device: str, make_env: MakeEnv = envs.make_env) -> BaseAlgorithm:
+def build(
+    settings: TrainSettings,
+    device: str,
+    make_env: MakeEnv = envs.make_env,
+    engine: Engine | None = None,
+) -> BaseAlgorithm:
     """A model with fresh weights and the environments that it will step, everything seeded.
 
     Seeds the global random streams, and on a CPU leaves torch one thread.
     """
-    run, engine = settings.run, ENGINES[settings.run.engine]
+    run, engine = settings.run, engine or ENGINES[settings.run.engine]
     set_random_seed(run.seed, using_cuda=device.startswith("cuda"))
     if device == "cpu":
         # Networks this small gain little from a second thread, and it waits for a core to be free:
@@ -151,13 +160,15 @@ def can_resume(settings: TrainSettings) -> bool:
         return False
 
 
-def _start(settings: TrainSettings, paths: RunPaths, device: str, make_env: MakeEnv) -> _Session:
+def _start(
+    settings: TrainSettings, paths: RunPaths, device: str, make_env: MakeEnv, engine: Engine
+) -> _Session:
     """Build everything, afresh or as a saved state left it."""
     stamp = _stamp_of_old(paths)
     state = _saved_state(settings, paths, stamp)
     print(_headline(settings, device), *preflight.remarks(settings, device), sep="\n")
-    run, engine = settings.run, ENGINES[settings.run.engine]
-    model = build(settings, device, make_env)
+    run = settings.run
+    model = build(settings, device, make_env, engine)
     old_curves = _move_old_curves(paths, stamp) if state is None else None
     seconds = state["wall_seconds"] if state else 0.0
     done = state["counters"]["num_timesteps"] if state else 0
@@ -397,5 +408,6 @@ def _describe(session: _Session, sha256: str) -> Metadata:
             final_success_rate=success_rate(model),
         ),
         checkpoint_sha256=sha256,
+        run_name=session.settings.name,
         **machine(),
     )

@@ -17,7 +17,7 @@ from robotics_rl import tensors
 from robotics_rl.artifacts import atomic_write
 from robotics_rl.errors import UsageError
 from robotics_rl.learners.overlapped import Overlapped
-from robotics_rl.replay.hindsight import HindsightReplay
+from robotics_rl.replay.hindsight import HindsightDraws
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 _LAST = ("_last_obs", "_last_original_obs", "_last_episode_starts")
@@ -64,7 +64,9 @@ def restore(model: BaseAlgorithm, state: dict[str, Any]) -> bool:
     model.ep_success_buffer = deque(successes, maxlen=window)
     for key, value in state["logged"].items():
         model.logger.record(key, value)
-    if state["replay"] is not None:
+    if isinstance(model, Overlapped):
+        _restore_draws(model, state["replay"])
+    elif state["replay"] is not None:
         _restore_replay(model.replay_buffer, state["replay"])  # type: ignore[attr-defined]
     _restore_random_streams(state["random"])
     return exact
@@ -99,10 +101,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _replay(model: BaseAlgorithm) -> dict[str, Any] | None:
-    buffer: ReplayBuffer | HindsightReplay | None = getattr(model, "replay_buffer", None)
+    buffer: ReplayBuffer | HindsightDraws | None = getattr(model, "replay_buffer", None)
     if buffer is None:
         return None
-    if isinstance(buffer, HindsightReplay):
+    if isinstance(buffer, HindsightDraws):
         return buffer.state()
     used = buffer.size()
     arrays = {
@@ -114,10 +116,15 @@ def _replay(model: BaseAlgorithm) -> dict[str, Any] | None:
     return {"pos": buffer.pos, "full": buffer.full, "arrays": arrays}
 
 
-def _restore_replay(buffer: ReplayBuffer | HindsightReplay, state: dict[str, Any]) -> None:
-    if isinstance(buffer, HindsightReplay):
-        buffer.restore(state)
-        return
+def _restore_draws(model: Overlapped, state: dict[str, Any]) -> None:
+    """Go on with the replay; what it kept in memory alone may have been too large to save."""
+    lost = model.replay_buffer.restore(state)
+    if lost:
+        model.refill()
+        print(f"WARN: {lost:,} transitions of the replay are lost; it refills before learning")
+
+
+def _restore_replay(buffer: ReplayBuffer, state: dict[str, Any]) -> None:
     buffer.pos, buffer.full = state["pos"], state["full"]
     for name, value in _stored(buffer):
         saved = state["arrays"][name]

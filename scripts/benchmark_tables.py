@@ -9,7 +9,7 @@ from typing import Any
 from robotics_rl.artifacts import benchmark_path, read_json
 from robotics_rl.solving_tables import solving_rows
 
-RACES = ("environments", "learner", "training")
+RACES = ("environments", "learner", "training", "pixels")
 TRIALS = ("time_to_success", "ablation")
 DEVICES = ("cpu", "cuda")
 Rows = list[list[str]]

@@ -14,10 +14,11 @@ import ch00_proof_of_life
 import ch01_env_anatomy
 import ch04_her_sparse_reach_push
 import chapter5_tables
+import chapter9_tables
 import dense_reach_tables
 import lab_seeds
 
-from robotics_rl import chapters, cli, schemas
+from robotics_rl import chapters, cli, pixel_schemas, schemas
 from robotics_rl.artifacts import atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
@@ -79,7 +80,7 @@ def headline_table() -> str:
     rows += [_proof_of_life(), _anatomy()]
     for card in (*dense_reach_tables.CARDS, ch04_her_sparse_reach_push.CARD):
         rows += dense_reach_tables.headlines(card)
-    return _markdown(rows + chapter5_tables.headlines())
+    return _markdown(rows + chapter5_tables.headlines() + chapter9_tables.headlines())
 
 
 def _proof_of_life() -> list[str]:
@@ -118,6 +119,8 @@ def results_page() -> str:
         story, rows = found
         parts += ["### Throughput", story, _markdown(rows)]
     parts += _chapter5()
+    if len(rows := chapter9_tables.policies()) > 1:
+        parts += [f"## {chapter9_tables.TITLE}", _markdown(rows), f"Book: {chapter9_tables.BOOK}."]
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
     parts += ["## Schemas", _markdown([["schema", "document"], *_schemas()])]
@@ -197,8 +200,9 @@ def _labs() -> str:
 
 
 def _schemas() -> Iterator[list[str]]:
-    for _, kind in inspect.getmembers(schemas, inspect.isclass):
-        if hasattr(kind, "schema"):
+    kinds = {**vars(schemas), **vars(pixel_schemas)}
+    for _, kind in sorted(kinds.items()):
+        if inspect.isclass(kind) and hasattr(kind, "schema"):
             yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0].replace("``", "`")]
 
 

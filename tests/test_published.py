@@ -6,8 +6,10 @@ from pathlib import Path
 import ch02_ppo_dense_reach
 import ch03_sac_dense_reach
 import ch04_her_sparse_reach_push
+import ch09_pixel_push
 import lab_seeds
 import pytest
+from pixel_policies import make_vision
 
 from robotics_rl import artifacts, checkpoints, commands
 from robotics_rl.artifacts import RunPaths, read_json
@@ -47,7 +49,7 @@ def test_a_published_checkpoint_does_what_its_result_says(path, tmp_path):
     settings = EvalSettings(
         ckpt=str(checkpoint), json_out=str(tmp_path / "again.json"), progress=False
     )
-    again = commands.evaluate(settings, published["seeds"]).aggregate
+    again = commands.evaluate(settings, published["seeds"], make_vision=make_vision).aggregate
     then = published["aggregate"]
     assert again.success_rate == pytest.approx(then["success_rate"], abs=0.02)
     assert again.final_distance_mean == pytest.approx(then["final_distance_mean"], abs=0.002)
@@ -60,7 +62,7 @@ def test_a_published_checkpoint_has_metadata_and_a_curve(path):
     assert isinstance(metadata, Metadata)
     assert metadata.checkpoint_sha256 == artifacts.sha256_of(checkpoint)
     assert metadata.git["dirty"] is False
-    run_name = metadata.algo + ("_her" if metadata.her else "")
+    run_name = metadata.run_name or metadata.algo + ("_her" if metadata.her else "")
     logs = RunPaths(checkpoint, ROOT / "runs" / (metadata.run_tag or "") / run_name)
     assert (logs.logs / metadata.env_id / f"seed{metadata.seed}" / "curves.csv").exists()
 
@@ -180,3 +182,19 @@ def test_the_counted_trivial_goals_fit_their_schema():
     names = {row.name for row in dataclasses.fields(TrivialGoals)}
     assert document.keys() == names | {"schema"}
     assert document["schema"] == TrivialGoals.schema
+
+
+def test_push_is_solved_from_pictures_by_the_recipe_of_its_chapter():
+    name = "ch09_manip_criticEnc_FetchPush-v4_seed0"
+    metadata = read_json(ROOT / "checkpoints" / "step4" / f"{name}.meta.json")
+    flags = {"recipe": "fast", "cuda_graphs": True, "seed": 0, "run_tag": "step4"}
+    settings = ch09_pixel_push.CARD.settings(flags)
+    assert settings.run_name == metadata["run_name"]
+    ours = settings.identity()
+    told = metadata["hyperparameters"] | {name: metadata[name] for name in ("seed", "total_steps")}
+    for setting in ours.keys() & told.keys():
+        value = ours[setting]
+        assert told[setting] == (list(value) if isinstance(value, tuple) else value), setting
+    assert settings.pixels.vectors == ("proprioception", "desired_goal")
+    result = read_json(ROOT / "results" / "step4" / f"{name}_eval.json")
+    assert result["aggregate"]["success_rate"] >= 0.9

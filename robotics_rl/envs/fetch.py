@@ -126,7 +126,7 @@ class FetchBatch:
         for future in self._pending:
             future.result()
         self._pending = []
-        final = self._readings.observation(self._goals, self.task.dt)
+        final = self.observe()
         rewards = self.task.compute_reward(final["achieved_goal"], self._goals, {})
         successes = self.task._is_success(final["achieved_goal"], self._goals)
         self.elapsed_steps += 1
@@ -138,6 +138,10 @@ class FetchBatch:
                 for key, array in self.reset(int(index)).items():
                     observation[key][index] = array
         return Step(observation, final, rewards, successes, truncated)
+
+    def observe(self) -> Observation:
+        """What every simulation shows after a step, before new episodes begin."""
+        return self._readings.observation(self._goals, self.task.dt)
 
     @property
     def data(self) -> list[Any]:

@@ -1,6 +1,7 @@
 """The Stable-Baselines3 face of the batched Fetch environment."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from robotics_rl.envs.fetch import FetchBatch, Observation
+from robotics_rl.envs.fetch import FetchBatch, Observation, Step
 from robotics_rl.envs.resumable_vec_env import training_seeds
 
 
@@ -23,10 +24,19 @@ class FetchVecEnv(VecEnv):
         n_envs: number of environments.
         seed: of the training; each environment has a random stream of its own.
         n_threads: threads that step them.
+        make_batch: makes what is stepped of id, number and threads: a ``FetchBatch``, or what
+            has its methods.
     """
 
-    def __init__(self, env_id: str, n_envs: int, seed: int, n_threads: int = 1) -> None:
-        self.batch = FetchBatch(env_id, n_envs, n_threads)
+    def __init__(
+        self,
+        env_id: str,
+        n_envs: int,
+        seed: int,
+        n_threads: int = 1,
+        make_batch: Callable[[str, int, int], Any] = FetchBatch,
+    ) -> None:
+        self.batch = make_batch(env_id, n_envs, n_threads)
         super().__init__(n_envs, self.batch.observation_space, self.batch.action_space)
         *env_seeds, action_seed = training_seeds(seed, n_envs)
         self.batch.reset_all(env_seeds)
@@ -41,7 +51,8 @@ class FetchVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._rewards = [[] for _ in range(self.num_envs)]
-        return self.batch.reset_all(seeds)
+        observation: Observation = self.batch.reset_all(seeds)
+        return observation
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Begin to step."""
@@ -49,7 +60,10 @@ class FetchVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Wait for the step; where an episode ended, the first observation of the next."""
-        step = self.batch.finish()
+        return self.results(self.batch.finish())
+
+    def results(self, step: Step) -> VecEnvStepReturn:
+        """A step as Stable-Baselines3 wants it."""
         infos: list[dict[str, Any]] = []
         for index in range(self.num_envs):
             self._rewards[index].append(float(step.rewards[index]))

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from robotics_rl.config import TrainSettings
 from robotics_rl.envs import Env, MakeEnv
-from robotics_rl.learners import fast, sb3
+from robotics_rl.learners import fast, memory, sb3
 from robotics_rl.learners.diagnosis import Diagnosis
 from robotics_rl.learners.sb3 import gradient_steps, hyperparameters
 
@@ -35,7 +36,7 @@ class Engine:
 
     make_env: Callable[[TrainSettings, MakeEnv], Any]
     make_model: Callable[[TrainSettings, Any, str], BaseAlgorithm]
-    transition_bytes: Callable[[TrainSettings, Env], int]  # of one transition in the replay buffer
+    check_memory: Callable[[TrainSettings, Env, int], None]  # for trainings side by side
     export: Callable[[TrainSettings, BaseAlgorithm], BaseAlgorithm]  # what a checkpoint holds
     diagnose: Callable[[BaseAlgorithm], Diagnosis | None]  # of twin critics on a random batch
 
@@ -44,14 +45,14 @@ ENGINES = {
     "fast": Engine(
         make_env=fast.make_training_env,
         make_model=fast.make_model,
-        transition_bytes=fast.transition_bytes,
+        check_memory=partial(memory.check, fast.transition_bytes),
         export=fast.export,
         diagnose=fast.diagnose,
     ),
     "sb3": Engine(
         make_env=sb3.make_training_env,
         make_model=sb3.make_model,
-        transition_bytes=sb3.transition_bytes,
+        check_memory=partial(memory.check, sb3.transition_bytes),
         export=lambda _, model: model,
         diagnose=sb3.diagnose,
     ),

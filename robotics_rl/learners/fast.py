@@ -4,6 +4,7 @@ PPO is Stable-Baselines3's own, on the batched environments.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,15 @@ from robotics_rl.envs import Env, MakeEnv
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.learners import sb3
 from robotics_rl.learners.diagnosis import Diagnosis
-from robotics_rl.learners.lean_sac import LeanSAC
+from robotics_rl.learners.lean_sac import LeanSAC, SACUpdate
 from robotics_rl.learners.lean_td3 import LeanDDPG, LeanTD3
 from robotics_rl.learners.overlapped import Overlapped
+from robotics_rl.learners.vectors import FromVectors
 from robotics_rl.provenance import usable_cores
 from robotics_rl.replay.episodes import EpisodeStore, Shape
 from robotics_rl.replay.hindsight import Hindsight, HindsightReplay
 
-ALGORITHMS: dict[str, type[Overlapped]] = {"sac": LeanSAC, "td3": LeanTD3, "ddpg": LeanDDPG}
+ALGORITHMS: dict[str, type[FromVectors]] = {"sac": LeanSAC, "td3": LeanTD3, "ddpg": LeanDDPG}
 
 
 def make_training_env(settings: TrainSettings, make_env: MakeEnv) -> FetchVecEnv:
@@ -56,23 +58,26 @@ def make_model(settings: TrainSettings, env: FetchVecEnv, device: str) -> BaseAl
 
 
 def _make_replay(settings: TrainSettings, env: FetchVecEnv) -> HindsightReplay:
-    values, her, task = settings.hyperparameters, settings.her, env.batch.task
+    values, horizon = settings.hyperparameters, env.batch.max_episode_steps
     assert isinstance(values, config.OffPolicy)
-    horizon = env.batch.max_episode_steps
     shape = _shape(env.observation_space, env.action_space, env.num_envs, horizon)
-    hindsight = None
+    return HindsightReplay(
+        EpisodeStore(values.buffer_size, shape), *drawing(settings, env.batch.task)
+    )
+
+
+def drawing(
+    settings: TrainSettings, task: Any
+) -> tuple[Callable[..., Any], float, np.random.Generator, Hindsight | None]:
+    """How goals are drawn from a replay: what ``HindsightDraws`` takes beside its store."""
+    her, hindsight = settings.her, None
     if her:
         assert isinstance(her, config.SelectiveHER)
         k = her.n_sampled_goal
         hindsight = Hindsight(her.goal_selection_strategy, k / (k + 1), her.trivial_goal_keep)
-    return HindsightReplay(
-        EpisodeStore(values.buffer_size, shape),
-        task.compute_reward,
-        task.distance_threshold,
-        # A stream of its own, apart from those of the environments.
-        np.random.default_rng([settings.run.seed, env.num_envs]),
-        hindsight,
-    )
+    # A stream of its own, apart from those of the environments.
+    rng = np.random.default_rng([settings.run.seed, settings.run.n_envs])
+    return task.compute_reward, task.distance_threshold, rng, hindsight
 
 
 def _shape(observations: Any, actions: Any, n_envs: int, horizon: int) -> Shape:
@@ -95,19 +100,25 @@ def export(settings: TrainSettings, model: BaseAlgorithm) -> BaseAlgorithm:
     The scaling of inputs goes into the first layers. Optimizers begin anew: whoever trains on from
     a checkpoint does so with other settings; training states hold the real ones.
     """
-    if not isinstance(model, Overlapped):
+    if not isinstance(model, FromVectors):
         return model
     assert model.env is not None
     small = dataclasses.replace(settings.hyperparameters, buffer_size=1_000)  # type: ignore[call-arg]
     bare = dataclasses.replace(settings, her=None, hyperparameters=small)
-    with torch.random.fork_rng(devices=[]):  # weights are drawn, and thrown away
-        plain = sb3.make_model(bare, model.env, str(model.device))
-    plain.policy.load_state_dict(model.policy.state_dict())
+    plain = plain_twin(model, lambda: sb3.make_model(bare, model.env, str(model.device)))
     if model.normalizer.enabled:
         model.normalizer.fold_into(plain.policy)
+    return plain
+
+
+def plain_twin(model: Overlapped, make: Callable[[], BaseAlgorithm]) -> BaseAlgorithm:
+    """What Stable-Baselines3's class makes, with the weights and counters of a model of ours."""
+    with torch.random.fork_rng(devices=[]):  # weights are drawn, and thrown away
+        plain = make()
+    plain.policy.load_state_dict(model.policy.state_dict())
     for name in ("num_timesteps", "_n_updates", "_episode_num", "_total_timesteps"):
         setattr(plain, name, getattr(model, name))
-    if isinstance(model, LeanSAC):
+    if isinstance(model, SACUpdate):
         assert isinstance(plain, SAC)
         if model.log_ent_coef is None:
             plain.ent_coef_tensor = model.ent_coef_tensor

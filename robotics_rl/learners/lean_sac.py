@@ -19,10 +19,11 @@ from robotics_rl.learners.networks import (
 )
 from robotics_rl.learners.overlapped import Overlapped, Transitions, flat_adam
 from robotics_rl.learners.sb3 import entropy_coefficient
+from robotics_rl.learners.vectors import FromVectors
 
 
-class LeanSAC(Overlapped, SAC):
-    """``stable_baselines3.SAC`` with a replay of episodes, learning while environments step.
+class SACUpdate(Overlapped, SAC):
+    """The update, whatever the networks see.
 
     Args:
         policy_delay: gradient steps of the critics per step of the policy and of α (Fujimoto et
@@ -77,7 +78,7 @@ class LeanSAC(Overlapped, SAC):
     def _update_critics(self, batch: Transitions, alpha: Tensor) -> None:
         with torch.no_grad():
             next_actions, next_log_prob = self._gaussian.sample(batch.next_inputs)
-            next_values = lowest(self._targets, torch.cat([batch.next_inputs, next_actions], 1))
+            next_values = lowest(self._targets, torch.cat([batch.target_inputs, next_actions], 1))
             # Fetch episodes are cut by their time limit and never end: every next state counts.
             wanted = batch.rewards + self.gamma * (next_values - alpha * next_log_prob)
         loss = 0.5 * self.critic_loss(batch, wanted)
@@ -87,7 +88,13 @@ class LeanSAC(Overlapped, SAC):
     def _update_actor(
         self, batch: Transitions, actions: Tensor, log_prob: Tensor, alpha: Tensor
     ) -> None:
-        values = lowest(self._fixed_critics, torch.cat([batch.inputs, actions], 1))
+        # Which action is worth most, not which picture: the critics' eyes learn nothing here.
+        seen = torch.cat([batch.critic_inputs.detach(), actions], 1)
+        values = lowest(self._fixed_critics, seen)
         loss = (alpha * log_prob - values).mean()
         self._flat_actor.descend(loss, self.actor.optimizer)
         self.note("actor_loss", loss)
+
+
+class LeanSAC(FromVectors, SACUpdate):
+    """``stable_baselines3.SAC`` with a replay of episodes, learning while environments step."""

@@ -16,10 +16,11 @@ from robotics_rl.learners.networks import (
     lowest,
     without_gradients,
 )
-from robotics_rl.learners.overlapped import Overlapped, Transitions, flat_adam
+from robotics_rl.learners.overlapped import Transitions, flat_adam
+from robotics_rl.learners.vectors import FromVectors
 
 
-class LeanTD3(Overlapped, TD3):
+class LeanTD3(FromVectors, TD3):
     """``stable_baselines3.TD3`` with a replay of episodes, learning while environments step."""
 
     def prepare(self) -> None:

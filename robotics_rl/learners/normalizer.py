@@ -5,6 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from robotics_rl.replay.episodes import Indices
+
 # Smaller deviations are scaled as if they had this one: an input that hardly varies must not
 # become the largest of all, nor the folded layer's bias a difference of large numbers.
 MIN_STD = 1e-2
@@ -58,17 +60,27 @@ class InputNormalizer(nn.Module):
         """(n, size) → (n, size)."""
         return (inputs - self.mean) / self.std if self.enabled else inputs
 
-    def fold_into(self, policy: nn.Module) -> None:
-        """Make a Stable-Baselines3 policy give for raw inputs what it gave for scaled ones."""
+    def fold_into(self, policy: nn.Module, *, first: int = 0, used: Indices | None = None) -> None:
+        """Make a Stable-Baselines3 policy give for raw inputs what it gave for scaled ones.
+
+        Args:
+            policy: whose actor and critics get the inputs.
+            first: features that they get before these.
+            used: those of the inputs that they get; None: all.
+        """
+        mean, std = self.mean.double(), self.std.double()
+        if used is not None:
+            mean, std = mean[used], std[used]
         for network in policy.children():
             for body in network.children():
                 if isinstance(body, nn.Sequential):  # of an actor, or of one critic
-                    self._fold_into_layer(next(x for x in body if isinstance(x, nn.Linear)))
+                    layer = next(part for part in body if isinstance(part, nn.Linear))
+                    _fold_into_layer(layer, slice(first, first + len(mean)), mean, std)
 
-    def _fold_into_layer(self, layer: nn.Linear) -> None:
-        """Columns beyond the inputs (a critic's actions) stay as they are."""
-        size = len(self.mean)
-        weight = layer.weight.data.double()
-        weight[:, :size] /= self.std.double()
-        layer.bias.data.sub_(weight[:, :size] @ self.mean.double())
-        layer.weight.data.copy_(weight)
+
+def _fold_into_layer(layer: nn.Linear, columns: slice, mean: Tensor, std: Tensor) -> None:
+    """Other columns stay as they are: learned features, and a critic's actions."""
+    weight = layer.weight.data.double()
+    weight[:, columns] /= std
+    layer.bias.data.sub_(weight[:, columns] @ mean)
+    layer.weight.data.copy_(weight)

@@ -6,7 +6,7 @@ are apart the two share neither random stream nor buffer: the outcome does not d
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,18 +20,23 @@ from torch.nn import functional
 
 from robotics_rl.learners.networks import FlatParameters, Network, forward
 from robotics_rl.learners.normalizer import InputNormalizer
-from robotics_rl.replay.hindsight import Batch, HindsightReplay
+from robotics_rl.replay.hindsight import HindsightDraws
 
-_AT_ONCE = 16  # batches that are drawn together: it costs little more than drawing one
+Observation = Mapping[str, NDArray[Any]]
 
 
 class Transitions(NamedTuple):
-    """A batch on the learner's device, as networks see it; first axis the batch."""
+    """A batch on the learner's device, as networks see it; first axis the batch.
 
-    inputs: Tensor
+    Each network may see the same with eyes of its own.
+    """
+
+    inputs: Tensor  # of the actor
+    critic_inputs: Tensor
     actions: Tensor
     rewards: Tensor
-    next_inputs: Tensor
+    next_inputs: Tensor  # of the actor
+    target_inputs: Tensor  # of the critics' targets, after the step
 
     def part(self, index: int, count: int) -> "Transitions":
         """One of ``count`` batches, each with its share of every kind of transition."""
@@ -43,23 +48,22 @@ class Overlapped(OffPolicyAlgorithm):
 
     Args:
         replay: where transitions go and batches come from.
+        normalizer: scales numbers that all networks see.
         random_action_prob: probability of a uniformly random action while collecting.
-        normalize_observations: scale the inputs of all networks, which then see the achieved goal
-            once, as part of the observation.
         synchronous: step and learn in turns, for debugging.
         bf16: compute forward passes in bfloat16 where torch's autocast would.
         settings: what the Stable-Baselines3 class takes.
     """
 
-    replay_buffer: HindsightReplay  # type: ignore[assignment]
+    replay_buffer: Any  # ``HindsightDraws`` with the store that suits the observations
     critics: Sequence[Network]
 
     def __init__(
         self,
         *,
-        replay: HindsightReplay,
+        replay: HindsightDraws,
+        normalizer: InputNormalizer,
         random_action_prob: float = 0.0,
-        normalize_observations: bool = False,
         synchronous: bool = False,
         bf16: bool = False,
         **settings: Any,
@@ -67,15 +71,11 @@ class Overlapped(OffPolicyAlgorithm):
         super().__init__(**settings, _init_setup_model=False)  # type: ignore[call-arg]
         self.replay_buffer = replay  # before the set-up, which would make one
         self._setup_model()
+        self.normalizer = normalizer.to(self.device)
         self._random_action_prob = random_action_prob
         self._synchronous = synchronous
         self._bf16 = bf16
-        shape = replay.store.shape
-        self.normalizer = InputNormalizer(
-            2 * shape.goal + shape.observation,
-            enabled=normalize_observations,
-            n_unused=shape.goal,  # a Fetch observation holds the achieved goal, which comes first
-        ).to(self.device)
+        self._learns_after = self.learning_starts  # environment steps
         self._losses: dict[str, list[Tensor]] = {}
         self.prepare()
 
@@ -88,29 +88,46 @@ class Overlapped(OffPolicyAlgorithm):
         """Actions (n_envs, action) to collect with."""
 
     @abstractmethod
+    def look(self, observation: Observation) -> Tensor:
+        """What the actor sees of the environments: (n_envs, inputs)."""
+
+    @abstractmethod
+    def store(
+        self,
+        observation: Observation,
+        actions: NDArray[np.float32],
+        rewards: NDArray[np.float32],
+        dones: NDArray[np.bool_],
+        reached: Observation,
+    ) -> None:
+        """Keep one step of every environment; ``reached`` is before new episodes began."""
+
+    @abstractmethod
+    def batches(self, count: int) -> Iterable[Any]:
+        """Batches to learn from, as ``see`` takes them."""
+
+    def see(self, batch: Any) -> Transitions:
+        """What the networks make of one of the ``batches``, with gradients of their eyes."""
+        seen: Transitions = batch
+        return seen
+
+    @abstractmethod
     def update(self, batch: Transitions) -> None:
         """Take one gradient step of everything."""
 
-    def transitions(self, batch: Batch) -> Transitions:
-        """A batch as networks see it."""
-
-        def to_device(array: NDArray[np.float32]) -> Tensor:
-            return torch.from_numpy(array).to(self.device, non_blocking=True)
-
-        inputs, next_inputs = map(
-            self.normalizer, map(to_device, (batch.inputs, batch.next_inputs))
-        )
-        return Transitions(inputs, to_device(batch.actions), to_device(batch.rewards), next_inputs)
-
     def values(self, batch: Transitions) -> list[Tensor]:
         """What each critic says of the actions taken: (n,) each."""
-        seen = torch.cat([batch.inputs, batch.actions], 1)
+        seen = torch.cat([batch.critic_inputs, batch.actions], 1)
         return [forward(critic, seen).squeeze(1).float() for critic in self.critics]
 
     def critic_loss(self, batch: Transitions, wanted: Tensor) -> Tensor:
         """The critics' mean squared errors, summed; wanted: (n,)."""
         errors = [functional.mse_loss(value, wanted) for value in self.values(batch)]
         return torch.stack(errors).sum()
+
+    def refill(self) -> None:
+        """Collect as much as before the first gradient step: what there was to draw is lost."""
+        self._learns_after = max(self._learns_after, self.num_timesteps + self.learning_starts)
 
     def learn(
         self,
@@ -126,7 +143,7 @@ class Overlapped(OffPolicyAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         if reset_num_timesteps:
-            self.replay_buffer.store.step = 0  # the environments began new episodes
+            self.replay_buffer.store.drop_running()  # the environments began new episodes
         watcher.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps and self._rollout(watcher, log_interval):
             pass
@@ -154,34 +171,36 @@ class Overlapped(OffPolicyAlgorithm):
         return True
 
     def _train_if_due(self, timesteps: int, per_rollout: int) -> None:
-        if timesteps > self.learning_starts and self.replay_buffer.ready:
+        if timesteps > self._learns_after and self.replay_buffer.ready:
             self.train(self.gradient_steps if self.gradient_steps >= 0 else per_rollout)
 
     def train(self, gradient_steps: int, batch_size: int = 0) -> None:
         """Take gradient steps; the batch size is the model's own."""
         before, self._losses = self._losses, {}
-        for batch in self._batches(gradient_steps):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-                self.update(batch)
+        for batch in self.batches(gradient_steps):
+            self.step(batch)
             self._n_updates += 1
         self._losses = before | self._losses  # a policy that waited keeps its last loss
 
-    def _batches(self, count: int) -> Iterator[Transitions]:
-        """Batches to learn from, drawn and carried to the device many at a time."""
-        for first in range(0, count, _AT_ONCE):
-            n = min(_AT_ONCE, count - first)
-            drawn = self.transitions(self.replay_buffer.sample(n * self.batch_size))
-            yield from (drawn.part(index, n) for index in range(n))
+    def step(self, batch: Any) -> None:
+        """Take one gradient step of everything on one of the ``batches``."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            self.update(self.see(batch))
 
     def note(self, name: str, value: Tensor) -> None:
         """Log a loss; it is read from the device only by ``record_losses``."""
         self._losses.setdefault(name, []).append(value.detach())
 
+    def take_losses(self) -> dict[str, float]:
+        """Mean of each loss noted since the last time."""
+        means = {name: torch.stack(values).mean().item() for name, values in self._losses.items()}
+        self._losses = {}
+        return means
+
     def record_losses(self) -> None:
         """Hand what was noted to the logger."""
-        for name, values in self._losses.items():
-            self.logger.record(f"train/{name}", torch.stack(values).mean().item())
-        self._losses = {}
+        for name, mean in self.take_losses().items():
+            self.logger.record(f"train/{name}", mean)
 
     def dump_logs(self) -> None:
         """Write log data, the learner's included."""
@@ -199,33 +218,29 @@ class Overlapped(OffPolicyAlgorithm):
         if self.num_timesteps < self.learning_starts:
             return random
         with torch.no_grad():
-            actions: NDArray[np.float32] = self.explore(self._inputs()).cpu().numpy()
+            seen = self.look(self._last_obs)  # type: ignore[arg-type]
+            actions: NDArray[np.float32] = self.explore(seen).cpu().numpy()
         chosen = rng.random(self.n_envs) < self._random_action_prob
         return np.where(chosen[:, None], random, actions)
 
-    def _inputs(self) -> Tensor:
-        """What the networks see now: (n_envs, inputs), in the order of ``Batch``."""
-        parts = self._last_obs
-        assert isinstance(parts, dict)
-        names = ("achieved_goal", "desired_goal", "observation")
-        joined = np.concatenate([parts[name] for name in names], axis=1, dtype=np.float32)
-        return self.normalizer(torch.from_numpy(joined).to(self.device))  # type: ignore[no-any-return]
-
     def _take(self, actions: NDArray[np.float32], watcher: BaseCallback) -> bool:
         """Wait for the environments, and store where the actions led; True if episodes ended."""
-        observation, _, dones, infos = self.env.step_wait()  # type: ignore[union-attr]
+        observation, rewards, dones, infos = self.env.step_wait()  # type: ignore[union-attr]
         watcher.update_locals({"dones": dones, "infos": infos})
         self.num_timesteps += self.n_envs
         self._update_info_buffer(infos, dones)
         assert isinstance(observation, dict)
         assert isinstance(self._last_obs, dict)
         reached = _before_reset(observation, infos) if dones.all() else observation
-        finished = self.replay_buffer.store.add(self._last_obs, actions, reached)
-        assert finished == dones.any() == dones.all(), "episodes must end together"
+        finished = bool(dones.any())
+        assert finished == dones.all(), "episodes must end together"
+        self.store(self._last_obs, actions, rewards, dones, reached)
         self._last_obs = observation
-        if finished:
-            self.normalizer.update(self.replay_buffer.newest_inputs())
         return finished
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        modules, others = super()._get_torch_save_params()
+        return [*modules, "normalizer"], others
 
     def _count_episodes(self, log_interval: int) -> None:
         """Count the episodes just finished, and log every ``log_interval`` of them."""
@@ -234,14 +249,11 @@ class Overlapped(OffPolicyAlgorithm):
         if before // log_interval < self._episode_num // log_interval:
             self.dump_logs()
 
-    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        modules, others = super()._get_torch_save_params()
-        return [*modules, "normalizer"], others
-
 
 def flat_adam(module: Any, learning_rate: float) -> FlatParameters:
-    """Lay out the parameters of a module and give it an optimizer of all of them at once."""
-    flat = FlatParameters(module.parameters())
+    """Lay out what a module's optimizer moves, and give it one of all of that at once."""
+    groups = module.optimizer.param_groups
+    flat = FlatParameters(part for group in groups for part in group["params"])
     module.optimizer = flat.adam(learning_rate)
     return flat
 

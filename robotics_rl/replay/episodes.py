@@ -98,18 +98,23 @@ class EpisodeStore:
             self._finished_blocks = min(self._finished_blocks + 1, self.n_blocks - 1)
         return self.step == 0
 
+    def drop_running(self) -> None:
+        """Forget the running episodes: the environments have begun new ones."""
+        self.step = 0
+
     def state(self) -> dict[str, Any]:
         """Exact state; the arrays are not copied."""
         used = (self._finished_blocks + 1) * self.shape.n_envs
         counters = {"step": self.step, "block": self._block, "finished": self._finished_blocks}
         return counters | {name: getattr(self, name)[:used] for name in _ARRAYS}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Counterpart of ``state``."""
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Counterpart of ``state``; returns how many transitions are lost, which is none."""
         self.step, self._block = state["step"], state["block"]
         self._finished_blocks = state["finished"]
         for name in _ARRAYS:
             getattr(self, name)[: len(state[name])] = state[name]
+        return 0
 
     def _slots_of(self, block: int) -> Indices:
         first = block * self.shape.n_envs

@@ -5,9 +5,10 @@ object has to be pushed, nearly all goals of early episodes are of this kind, as
 moved. ``trivial_goal_keep`` is the share of them that is kept; 1 is the textbook's method.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,27 @@ class Draw:
     goals: Array  # (n, goal), metres
 
 
-class HindsightReplay:
-    """Batches from an ``EpisodeStore``, equal in distribution to Stable-Baselines3's buffers.
+class GoalStore(Protocol):
+    """Where goals are drawn from."""
+
+    achieved_goals: Array  # (slots, steps + 1, goal), metres
+    desired_goals: Array  # (slots, goal), metres
+
+    def newest(self, n_episodes: int) -> Indices:
+        """Slots of the last finished episodes: ``n_episodes``, or as many as there are."""
+
+    def drop_running(self) -> None:
+        """Forget the running episodes: the environments have begun new ones."""
+
+    def state(self) -> dict[str, Any]:
+        """Exact state; arrays are not copied."""
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Counterpart of ``state``; returns how many transitions are lost."""
+
+
+class HindsightDraws(ABC):
+    """Draws steps of episodes and the goals they are seen with, whatever else is stored of them.
 
     Args:
         store: the episodes.
@@ -71,7 +91,7 @@ class HindsightReplay:
 
     def __init__(
         self,
-        store: EpisodeStore,
+        store: GoalStore,
         reward: Callable[[Array, Array, Any], Array],
         threshold: float,
         rng: np.random.Generator,
@@ -81,34 +101,65 @@ class HindsightReplay:
         self._reward, self._threshold, self._rng = reward, threshold, rng
 
     @property
+    @abstractmethod
     def ready(self) -> bool:
-        """Whether there is anything to draw: with hindsight a finished episode."""
-        return self.store.n_finished > 0 or (self.hindsight is None and self.store.step > 0)
+        """Whether there is anything to draw."""
 
-    def sample(self, batch_size: int) -> Batch:
+    @abstractmethod
+    def sample(self, batch_size: int) -> Any:
         """A batch: relabelled transitions first, then those with their own goals."""
-        draws = []
-        n_relabelled = int(self.hindsight.relabelled * batch_size) if self.hindsight else 0
-        if n_relabelled:
-            draws.append(self.draw_relabelled(n_relabelled))
-        if n_relabelled < batch_size:
-            slots, steps = self._draw_steps(batch_size - n_relabelled)
-            draws.append(Draw(slots, steps, self.store.desired_goals[slots]))
-        drawn = _join(draws)
-        achieved_next = self.store.achieved_goals[drawn.slots, drawn.steps + 1]
-        return Batch(
-            inputs=self.inputs(drawn),
-            actions=self.store.actions[drawn.slots, drawn.steps],
-            rewards=np.asarray(self._reward(achieved_next, drawn.goals, {}), dtype=np.float32),
-            next_inputs=self.inputs(Draw(drawn.slots, drawn.steps + 1, drawn.goals)),
-        )
 
-    def peek(self, batch_size: int) -> Batch:
+    @abstractmethod
+    def _draw_steps(self, count: int) -> tuple[Indices, Indices]:
+        """Slots and steps, each step as likely as any other."""
+
+    @abstractmethod
+    def _lengths(self, slots: Indices) -> Indices | int:
+        """Steps of the finished episodes in these slots."""
+
+    def peek(self, batch_size: int) -> Any:
         """A batch to look at: training goes on as if it had not been drawn."""
         stream = self._rng.bit_generator.state
         batch = self.sample(batch_size)
         self._rng.bit_generator.state = stream
         return batch
+
+    def moved_rate(self, n_episodes: int, distance: float = MOVED_DISTANCE) -> float | None:
+        """Share of the newest episodes whose achieved goal moved by more than ``distance`` metres.
+
+        It rises well before success does, and tells failed exploration from slow learning.
+        """
+        slots = self.store.newest(n_episodes)
+        if len(slots) == 0:
+            return None
+        achieved = self.store.achieved_goals[slots]
+        moved = np.linalg.norm(achieved - achieved[:, :1], axis=-1) > distance
+        happened = np.arange(moved.shape[1]) <= np.reshape(self._lengths(slots), (-1, 1))
+        return float(np.mean((moved & happened).any(axis=1)))
+
+    def state(self) -> dict[str, Any]:
+        """Exact state; the arrays of the store are not copied."""
+        return {"store": self.store.state(), "rng": self._rng.bit_generator.state}
+
+    def restore(self, state: Mapping[str, Any]) -> int:
+        """Counterpart of ``state``; returns how many transitions are lost."""
+        self._rng.bit_generator.state = dict(state["rng"])
+        return self.store.restore(state["store"])
+
+    def n_relabelled(self, batch_size: int) -> int:
+        """How many of a batch get goals in hindsight."""
+        return int(self.hindsight.relabelled * batch_size) if self.hindsight else 0
+
+    def draw(self, batch_size: int) -> Draw:
+        """What a batch is made of: relabelled steps first, then those with their own goals."""
+        draws = []
+        n_relabelled = self.n_relabelled(batch_size)
+        if n_relabelled:
+            draws.append(self.draw_relabelled(n_relabelled))
+        if n_relabelled < batch_size:
+            slots, steps = self._draw_steps(batch_size - n_relabelled)
+            draws.append(Draw(slots, steps, self.store.desired_goals[slots]))
+        return _join(draws)
 
     def draw_relabelled(self, count: int) -> Draw:
         """Random steps of finished episodes with goals chosen in hindsight.
@@ -137,20 +188,45 @@ class HindsightReplay:
     def relabel(self, slots: Indices, steps: Indices) -> Draw:
         """The same steps with goals that their episodes achieved."""
         assert self.hindsight is not None
-        horizon = self.store.shape.horizon
+        lengths = self._lengths(slots)
         match self.hindsight.strategy:
             case "future":
-                outcomes = self._rng.integers(steps, horizon)
+                outcomes = self._rng.integers(steps, lengths)
             case "final":
-                outcomes = np.full_like(steps, horizon - 1)
+                outcomes = np.full_like(steps, lengths - 1)
             case "episode":
-                outcomes = self._rng.integers(0, horizon, size=len(steps))
+                outcomes = self._rng.integers(0, lengths, size=len(steps))
         return Draw(slots, steps, self.store.achieved_goals[slots, outcomes + 1])
 
     def is_trivial(self, draw: Draw) -> NDArray[np.bool_]:
         """Whether the goal is achieved before the step."""
         away = self.store.achieved_goals[draw.slots, draw.steps] - draw.goals
         return np.einsum("ij,ij->i", away, away) <= self._threshold**2  # type: ignore[no-any-return]
+
+
+class HindsightReplay(HindsightDraws):
+    """Batches from an ``EpisodeStore``, equal in distribution to Stable-Baselines3's buffers.
+
+    Args: those of ``HindsightDraws``.
+    """
+
+    store: EpisodeStore
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anything to draw: with hindsight a finished episode."""
+        return self.store.n_finished > 0 or (self.hindsight is None and self.store.step > 0)
+
+    def sample(self, batch_size: int) -> Batch:
+        """A batch: relabelled transitions first, then those with their own goals."""
+        drawn = self.draw(batch_size)
+        achieved_next = self.store.achieved_goals[drawn.slots, drawn.steps + 1]
+        return Batch(
+            inputs=self.inputs(drawn),
+            actions=self.store.actions[drawn.slots, drawn.steps],
+            rewards=np.asarray(self._reward(achieved_next, drawn.goals, {}), dtype=np.float32),
+            next_inputs=self.inputs(Draw(drawn.slots, drawn.steps + 1, drawn.goals)),
+        )
 
     def inputs(self, draw: Draw) -> Floats:
         """What networks see at these steps."""
@@ -171,26 +247,6 @@ class HindsightReplay:
             draws.append(self.relabel(slots, steps))
         return np.concatenate([self.inputs(draw) for draw in draws])
 
-    def moved_rate(self, n_episodes: int, distance: float = MOVED_DISTANCE) -> float | None:
-        """Share of the newest episodes whose achieved goal moved by more than ``distance`` metres.
-
-        It rises well before success does, and tells failed exploration from slow learning.
-        """
-        achieved = self.store.achieved_goals[self.store.newest(n_episodes)]
-        if len(achieved) == 0:
-            return None
-        farthest = np.linalg.norm(achieved - achieved[:, :1], axis=-1).max(axis=1)
-        return float(np.mean(farthest > distance))
-
-    def state(self) -> dict[str, Any]:
-        """Exact state; the arrays of the store are not copied."""
-        return {"store": self.store.state(), "rng": self._rng.bit_generator.state}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Counterpart of ``state``."""
-        self.store.restore(state["store"])
-        self._rng.bit_generator.state = dict(state["rng"])
-
     def _draw_steps(self, count: int) -> tuple[Indices, Indices]:
         """Steps, each as likely as any other; with hindsight, of finished episodes only."""
         store, horizon = self.store, self.store.shape.horizon
@@ -204,6 +260,9 @@ class HindsightReplay:
             places, running_steps = np.divmod(numbers[ongoing] - n_finished, store.step)
             slots[ongoing], steps[ongoing] = store.running[places], running_steps
         return slots, steps
+
+    def _lengths(self, slots: Indices) -> int:
+        return self.store.shape.horizon
 
 
 def _join(draws: Sequence[Draw]) -> Draw:

@@ -21,7 +21,7 @@ from building import (
 from stable_baselines3.common.logger import Logger
 
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
-from robotics_rl.learners import overlapped
+from robotics_rl.learners import vectors
 
 
 def train_theirs(theirs: Any, n_updates: int) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def test_how_many_batches_are_drawn_together_does_not_matter(
     together, by_twos = (build_lean("fixed", push, random_batches(5)) for _ in range(2))
     by_twos.policy.load_state_dict(together.policy.state_dict())
     train_noting(together, 5)
-    monkeypatch.setattr(overlapped, "_AT_ONCE", 2)
+    monkeypatch.setattr(vectors, "_AT_ONCE", 2)
     train_noting(by_twos, 5)
     assert next(by_twos.replay_buffer._batches, None) is None, "every batch was to be taken"
     found = by_twos.policy.state_dict()

@@ -1,0 +1,120 @@
+"""Pictures of many simulations that share a model, all drawn in one OpenGL context.
+
+Several contexts in one process damage each other without an error; one that draws everything
+cannot. Drawing reads the simulations and changes nothing in them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Frame = NDArray[np.uint8]  # (3, size, size)
+_LARGE = 480  # pixels a side, as Gymnasium-Robotics draws
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A free camera that looks at a point; metres and degrees, as MuJoCo's ``MjvCamera``."""
+
+    distance: float
+    azimuth: float
+    elevation: float
+    lookat: tuple[float, float, float]
+
+    def as_mujoco(self) -> Any:
+        """The ``MjvCamera``."""
+        camera = mujoco.MjvCamera()
+        camera.distance, camera.azimuth, camera.elevation = (
+            self.distance,
+            self.azimuth,
+            self.elevation,
+        )
+        camera.lookat[:] = self.lookat
+        return camera
+
+
+CAMERAS = {
+    "default": Camera(2.5, 132.0, -14.0, (1.3, 0.75, 0.55)),  # of Gymnasium-Robotics: all of it
+    "close": Camera(1.0, 132.0, -30.0, (1.34, 0.75, 0.47)),  # the block and where it may go
+}
+
+
+class FrameRenderer:
+    """Draws simulations of one Fetch model as square RGB pictures.
+
+    OpenGL contexts belong to a thread: make it, use it and close it in the same one.
+
+    Args:
+        model: ``MjModel`` that the simulations share.
+        size: pixels a side.
+        camera: where from.
+        msaa: samples per pixel against jagged edges, 0 or 4; without them three times as fast.
+        show_goal: draw the goal's marker, for people. A policy that is told another goal in
+            hindsight must not see it.
+        native: draw at this size; else at 480 pixels a side and make it smaller, which is slow.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        size: int,
+        camera: Camera,
+        *,
+        msaa: int = 0,
+        show_goal: bool = False,
+        native: bool = True,
+    ) -> None:
+        model.vis.quality.offsamples = msaa  # read when the context is made
+        drawn = size if native else _LARGE
+        self._renderer, self._size = mujoco.Renderer(model, drawn, drawn), size
+        self._camera, self._show_goal = camera.as_mujoco(), show_goal
+        self._target = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "target0")
+        self._picture = np.empty((drawn, drawn, 3), dtype=np.uint8)
+        self._marker: int | None = None  # the marker's place among what is drawn
+
+    def draw(self, data: Any, goal: NDArray[np.float64]) -> Frame:
+        """A picture of one simulation, with memory of its own.
+
+        Args:
+            data: its ``MjData``.
+            goal: (3,), metres.
+
+        Raises:
+            RuntimeError: the picture is empty, so the context was damaged.
+        """
+        self._renderer.update_scene(data, self._camera)
+        self._place_marker(goal)
+        self._renderer.render(out=self._picture)
+        if self._picture.min() == self._picture.max():
+            raise RuntimeError("an empty picture: another OpenGL context disturbed this one")
+        return self._resized().transpose(2, 0, 1).copy()  # else a view of the picture
+
+    def close(self) -> None:
+        """Free the context."""
+        self._renderer._gl_context.make_current()  # or what is freed is another one's
+        self._renderer.close()
+
+    def _resized(self) -> NDArray[np.uint8]:
+        if len(self._picture) == self._size:
+            return self._picture
+        sides = (self._size, self._size)
+        small = Image.fromarray(self._picture).resize(sides, Image.Resampling.BILINEAR)
+        return np.asarray(small)
+
+    def _place_marker(self, goal: NDArray[np.float64]) -> None:
+        """Where the environment's own code would, but in the picture alone."""
+        scene = self._renderer.scene
+        if self._marker is None:
+            self._marker = next(
+                place
+                for place, geom in enumerate(scene.geoms[: scene.ngeom])
+                if geom.objtype == mujoco.mjtObj.mjOBJ_SITE and geom.objid == self._target
+            )
+        marker = scene.geoms[self._marker]
+        marker.pos[:] = goal
+        if not self._show_goal:
+            marker.size[:] = 0.0

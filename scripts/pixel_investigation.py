@@ -1,0 +1,238 @@
+"""The chapter's story from the runs there are: policies side by side, and figures 9.1 to 9.4.
+
+Whatever is missing is named, with the command that makes it; nothing is drawn without a run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robotics_rl import artifacts, chapters, cli, options, plotting, rendering
+from robotics_rl.artifacts import RunPaths
+from robotics_rl.chapters import Card
+from robotics_rl.config import EvalSettings, Run
+from robotics_rl.errors import UsageError
+
+# step of the book → the flags that make it
+STEPS: dict[str, dict[str, Any]] = {
+    "control": {"full_state": True},
+    "0": {},
+    "1": {"encoder": "manipulation", "drq": False},
+    "2": {"critic_encoder": True, "drq": False},
+    "4": {"critic_encoder": True},
+}
+SAYS = {
+    "control": "told the state",
+    "0": "NatureCNN",
+    "1": "ManipulationCNN",
+    "2": "trained by the critic",
+    "4": "with DrQ",
+}
+FIGURES = ("pixel_view", "encoder_progression", "pixel_investigation", "pixel_phases")  # 9.1 to 9.4
+PHASES = {
+    "success_rate": "success, last 100 episodes",
+    "goal_moved_rate": "episodes whose block moved",
+    "critic_loss": "critic loss",
+    "actor_loss": "actor loss",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training of one of the steps."""
+
+    step: str
+    tag: str  # of the run; none: empty
+    seed: str
+    rows: list[dict[str, float | None]]
+
+    @property
+    def title(self) -> str:
+        """As figures call it."""
+        tag = f", {self.tag}" if self.tag else ""
+        return f"{_name(self.step)} ({SAYS[self.step]}){tag}, seed {self.seed}"
+
+    def points(self, column: str) -> tuple[list[float], list[float]]:
+        """Environment steps, and the values at those where there is one."""
+        pairs = [(row["env_steps"], row[column]) for row in self.rows]
+        known = [(x, y) for x, y in pairs if x is not None and y is not None]
+        return [x for x, _ in known], [y for _, y in known]
+
+
+def _name(step: str) -> str:
+    return step if step == "control" else f"step {step}"
+
+
+def add_compare_flags(parser: cli.Parser) -> None:
+    """The flags of `compare`."""
+    parser.add_argument("--steps", default=",".join(STEPS), help="which (default: %(default)s)")
+    parser.add_argument("--seeds", default="0,1,2", help="training seeds (default: %(default)s)")
+    cli.add_options(parser, Run, only=("run_tag",))
+    cli.add_options(parser, EvalSettings, only=("results_dir",))
+
+
+def compare(card: Card, given: Mapping[str, Any]) -> int:
+    """Mean and intervals over training seeds of every step that was evaluated; 0 if any was."""
+    results_dir = given.get("results_dir", EvalSettings.results_dir)
+    groups: dict[str, dict[int, Path]] = {}
+    missing: list[str] = []
+    for step in _steps(given["steps"]):
+        lacking: list[int] = []
+        for seed in options.parse_seeds(given["seeds"]):
+            own = {"seed": seed, **_given(given, "run_tag")}
+            settings = card.settings({**STEPS[step], **own})
+            path = card.evaluation_path(settings, results_dir)
+            if path.exists():
+                groups.setdefault(settings.run_name, {})[seed] = path
+            else:
+                lacking.append(seed)
+        if lacking:
+            seeds = ", ".join(map(str, lacking))
+            own = {**STEPS[step], "seed": lacking[0], **_given(given, "run_tag")}
+            command = _command(card, "train", own)
+            missing.append(f"{_name(step)}, seed {seeds}: {command}; then eval with these flags")
+    _tell_missing("evaluations", missing)
+    if not groups:
+        raise UsageError(f"nothing was evaluated yet in {results_dir}; train, then eval")
+    rendering.render_nothing()
+    chapters.compare_groups(groups, card.env_id, card.chapter, given)
+    return 0
+
+
+def _given(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: given[name] for name in names if name in given}
+
+
+def _steps(text: str) -> list[str]:
+    steps = [part.strip() for part in text.split(",")]
+    for step in steps:
+        if step not in STEPS:
+            raise UsageError(f"the book has no step {step!r}; choose among {', '.join(STEPS)}")
+    return steps
+
+
+def _command(card: Card, verb: str, flags: Mapping[str, Any]) -> str:
+    typed = " ".join(_flag(name, value) for name, value in flags.items())
+    return f"bash docker/dev.sh python {card.script} {verb} {typed}".rstrip()
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return options.as_flags({name: value})[0]
+    return f"{options.flag_of(name)} {options.as_typed(value)}"
+
+
+def _tell_missing(what: str, missing: Sequence[str]) -> None:
+    if missing:
+        print(f"missing {what}:", *(f"  {one}" for one in missing), sep="\n")
+
+
+def add_plot_flags(parser: cli.Parser) -> None:
+    """The flags of `plot-investigation`."""
+    parser.add_argument("--out-dir", default="figures", help="where PNGs go (default: %(default)s)")
+    cli.add_options(parser, Run, only=("seed", "log_dir"))
+
+
+def plot_investigation(card: Card, given: Mapping[str, Any]) -> int:
+    """Draw what can be drawn, and name what is missing."""
+    paths = {name: Path(given["out_dir"], f"ch09_{name}.png") for name in FIGURES}
+    for path in paths.values():
+        artifacts.require_file(path)
+    rendering.choose_backend()
+    draw_view(card.env_id, given.get("seed", Run.seed), paths["pixel_view"])
+    draw_encoders(paths["encoder_progression"])
+    found = list(curves_of(card, Path(given.get("log_dir", Run.log_dir))))
+    if found:
+        draw_success(card.env_id, found, paths["pixel_investigation"])
+        draw_phases(_longest(found), paths["pixel_phases"])
+    there = {curve.step for curve in found}
+    missing = [
+        f"{_name(step)} ({SAYS[step]}): {_command(card, 'train', {**flags, 'seed': 0})}"
+        for step, flags in STEPS.items()
+        if step not in there
+    ]
+    _tell_missing("trainings", missing)
+    return 0
+
+
+def curves_of(card: Card, log_dir: Path) -> Iterator[Curve]:
+    """Every training of a step under a folder, whatever its tag."""
+    from robotics_rl.curves import read_curves
+
+    for step, flags in STEPS.items():
+        logs = RunPaths.of(card.settings({**flags, "log_dir": str(log_dir)})).logs
+        inner = logs.parent.relative_to(log_dir)
+        for path in sorted(log_dir.glob(f"**/{inner}/seed*/curves.csv")):
+            folder = path.parent
+            tag = folder.parents[len(inner.parts)].relative_to(log_dir).as_posix()
+            rows = read_curves(path)
+            if rows:
+                seed = folder.name.removeprefix("seed")
+                yield Curve(step, "" if tag == "." else tag, seed, rows)
+
+
+def _longest(curves: Sequence[Curve]) -> Curve:
+    """The training to show phases of: the longest that saw pictures, or else the longest."""
+    return max(curves, key=lambda curve: (curve.step != "control", curve.rows[-1]["env_steps"]))
+
+
+def draw_view(env_id: str, seed: int, path: Path) -> None:
+    """Figure 9.1: the table as people see it, and as policies do from both cameras."""
+    from robotics_rl.envs.pixels import PixelBatch, View
+
+    views = {
+        "for people, 480 px": View(size=480, msaa=4, show_goal=True),
+        "camera default, 84 px": View(camera="default"),
+        "camera close, 84 px": View(camera="close"),
+    }
+    with plotting.figure(path, 7.5, 2.9) as figure:
+        panels = figure.subplots(1, len(views))
+        for panel, (title, view) in zip(panels, views.items(), strict=True):
+            batch = PixelBatch(env_id, 1, view)
+            frame = batch.reset(0, seed)["pixels"]
+            batch.close()
+            panel.imshow(frame.transpose(1, 2, 0), interpolation="nearest")
+            panel.set(title=title, xticks=[], yticks=[])
+        figure.suptitle(f"{env_id}, reset seed {seed}; policies do not see the goal's marker")
+
+
+def draw_encoders(path: Path) -> None:
+    """Figure 9.2: what untrained encoders make of a small block, by the lab that has them."""
+    import torch
+    from manipulation_encoder import compare_nature
+
+    torch.manual_seed(0)
+    for _ in compare_nature(path):  # claims, which the lab's own mode checks
+        pass
+
+
+def draw_success(env_id: str, curves: Sequence[Curve], path: Path) -> None:
+    """Figure 9.3: success over steps of every training there is."""
+    with plotting.figure(path, 7.0, 3.8) as figure:
+        axes = figure.add_subplot()
+        for number, curve in enumerate(curves):
+            axes.plot(*curve.points("success_rate"), label=curve.title, **_style(number))
+        axes.set(xlabel="environment steps", ylabel=PHASES["success_rate"], ylim=(-0.02, 1.02))
+        axes.legend(fontsize=8)
+        figure.suptitle(f"{env_id} from pictures: every training there is")
+
+
+def draw_phases(curve: Curve, path: Path) -> None:
+    """Figure 9.4: success and losses of one training, one above the other."""
+    columns = {name: label for name, label in PHASES.items() if curve.points(name)[0]}
+    with plotting.figure(path, 6.0, 1.6 * len(columns) + 0.6) as figure:
+        panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
+        for panel, (name, label) in zip(panels, columns.items(), strict=True):
+            panel.plot(*curve.points(name), color=plotting.COLOURS[2])
+            panel.set_title(label, loc="left")
+            if name.endswith("_rate"):
+                panel.set_ylim(-0.02, 1.02)
+        panels[-1].set_xlabel("environment steps")
+        figure.suptitle(curve.title)
+
+
+def _style(number: int) -> dict[str, Any]:
+    """A line that can be told from its neighbours, in colour and in grey."""
+    n = number % len(plotting.LINES)
+    return {"color": plotting.COLOURS[n], "linestyle": plotting.LINES[n]}

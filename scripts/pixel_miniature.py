@@ -1,0 +1,155 @@
+"""Chapter 9's investigation in small: who trains the encoder, and what makes that fail.
+
+Days become minutes on a toy whose position must be seen (`pixel_toy.py`), with the chapter's own
+learner (`pixel_arms.py`). Four arms differ in one thing each; every run is kept when it is done.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pixel_arms
+from pixel_arms import ARMS, Toy, is_complete, part_path
+
+from robotics_rl import artifacts, cli, options, plotting
+from robotics_rl.config import EvalSettings, Run
+from robotics_rl.errors import UsageError
+from robotics_rl.jobs import Job, carry_out
+from robotics_rl.options import option, positive
+from robotics_rl.pixel_schemas import Miniature, MiniatureArm
+from robotics_rl.provenance import command_line, git_state, usable_cores, utc_now
+from robotics_rl.statistics import student_t_half_width
+from robotics_rl.versions import gather_versions
+
+NAME = "ch09_miniature"
+TITLES = {
+    "actor": "trained by the actor",
+    "critic": "by the critic",
+    "critic_drq": "by the critic, with DrQ",
+    "critic_flatten": "by the critic, maps flattened",
+}
+LAST = 3  # evaluations whose mean is what a run came to
+LEARNED = 0.8  # success rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Which runs, and how many at a time."""
+
+    arms: tuple[str, ...] = option(tuple(ARMS), "whose encoders are compared")
+    seeds: str = option("0,1,2", "of each arm, such as 0,1,2 or 0-4")
+    parallel: int = option(usable_cores(), "runs side by side, one core each", positive)
+
+
+def add_flags(parser: cli.Parser) -> None:
+    """The flags of `miniature`."""
+    cli.add_options(parser, Plan, Toy)
+    cli.add_options(parser, Run, only=("progress",))
+    cli.add_options(parser, EvalSettings, only=("results_dir",))
+
+
+def miniature(given: Mapping[str, Any]) -> int:
+    """Make the runs that are missing, then tell and draw what came of all."""
+    plan, toy = options.fill(Plan, given), options.fill(Toy, given)
+    if unknown := [arm for arm in plan.arms if arm not in ARMS]:
+        raise UsageError(f"there is no arm {unknown[0]!r}; choose among --arms {','.join(ARMS)}")
+    wanted = [(arm, seed) for arm in plan.arms for seed in options.parse_seeds(plan.seeds)]
+    path = Path(given.get("results_dir", EvalSettings.results_dir), f"{NAME}.json")
+    for made in (path, part_path(*wanted[0])):
+        artifacts.require_file(made)
+    jobs = [_job(arm, seed, toy) for arm, seed in wanted if not is_complete(arm, seed, toy)]
+    if not _carry_out(jobs, plan.parallel, show_progress=given.get("progress", True)):
+        return 1
+    document = gather(wanted, toy)
+    artifacts.write_json(path, document)
+    print("\n".join(table(document)))
+    print(f"OK: wrote {path}")
+    draw(document, Path("figures", f"{NAME}.png"))
+    return 0
+
+
+def _job(arm: str, seed: int, toy: Toy) -> Job:
+    script = Path(__file__).with_name(Path(pixel_arms.SCRIPT).name)
+    flags = options.as_flags({"arm": arm, "seed": seed, **dataclasses.asdict(toy)})
+    log = part_path(arm, seed).with_suffix(".log")
+    return Job(f"{arm} seed {seed}", [[str(script), *flags]], log)
+
+
+def _carry_out(jobs: Sequence[Job], parallel: int, *, show_progress: bool) -> bool:
+    """Make the runs; at the first failure stop the others, and say what failed."""
+    with closing(carry_out(jobs, parallel, show_progress=show_progress)) as outcomes:
+        for job, code in outcomes:
+            if code:
+                print(f"{job.last_lines()}\nFAIL: {job.name}, see {job.log}")
+                return False
+            print(f"OK: {job.name}, {job.last_lines().splitlines()[-2]}", flush=True)
+    return True
+
+
+def gather(wanted: Sequence[tuple[str, int]], toy: Toy) -> Miniature:
+    """All runs in one document, and what each arm came to."""
+    runs = [artifacts.read_json(part_path(arm, seed)) for arm, seed in wanted]
+    return Miniature(
+        settings=dataclasses.asdict(toy),
+        arms=[_arm(arm, runs) for arm in dict.fromkeys(arm for arm, _ in wanted)],
+        runs=runs,
+        created_at=utc_now(),
+        command=command_line(),
+        git=git_state(),
+        versions=gather_versions(),
+    )
+
+
+def _arm(arm: str, runs: Sequence[Mapping[str, Any]]) -> MiniatureArm:
+    own = {str(run["seed"]): run for run in runs if run["arm"] == arm}
+    values = {
+        seed: float(np.mean([row["success_rate"] for row in run["rows"][-LAST:]]))
+        for seed, run in own.items()
+    }
+    rates = list(values.values())
+    return MiniatureArm(
+        arm=arm,
+        title=TITLES[arm],
+        settings=ARMS[arm],
+        success_rates=values,
+        mean=float(np.mean(rates)),
+        t_half_width=student_t_half_width(rates),
+        steps_to_learn={seed: _steps_to_learn(run["rows"]) for seed, run in own.items()},
+        minutes=round(sum(run["seconds"] for run in own.values()) / 60, 1),
+    )
+
+
+def _steps_to_learn(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """Environment steps until ``LEARNED`` was reached; None: it was not."""
+    reached = (row["env_steps"] for row in rows if row["success_rate"] >= LEARNED)
+    return next(reached, None)
+
+
+def table(document: Miniature) -> list[str]:
+    """What each arm came to."""
+    lines = [f"{'encoder':30} {'success':16} {f'steps to {LEARNED:g}, per seed':26} minutes"]
+    for arm in document.arms:
+        spread = "" if arm.t_half_width is None else f" ± {arm.t_half_width:.2f}"
+        steps = ", ".join("-" if n is None else f"{n:,}" for n in arm.steps_to_learn.values())
+        lines.append(f"{arm.title:30} {f'{arm.mean:.2f}{spread}':16} {steps:26} {arm.minutes:7.1f}")
+    return [*lines, f"success: last {LAST} evaluations; ±: Student's 95 % interval over seeds"]
+
+
+def draw(document: Miniature, path: Path) -> None:
+    """Success over steps: the mean over seeds, and from the lowest to the highest."""
+    n_seeds = max(len(arm.success_rates) for arm in document.arms)
+    with plotting.figure(path, 6.0, 3.6) as figure:
+        axes = figure.add_subplot()
+        for arm, line, colour in zip(document.arms, plotting.LINES, plotting.COLOURS, strict=False):
+            own = [run["rows"] for run in document.runs if run["arm"] == arm.arm]
+            steps = [row["env_steps"] for row in own[0]]
+            rates = np.array([[row["success_rate"] for row in rows] for rows in own])
+            axes.plot(steps, rates.mean(axis=0), linestyle=line, color=colour, label=arm.title)
+            axes.fill_between(steps, rates.min(axis=0), rates.max(axis=0), color=colour, alpha=0.15)
+        axes.set(xlabel="environment steps", ylabel="success", ylim=(-0.02, 1.02))
+        axes.legend(title="encoder", loc="upper left")
+        figure.suptitle(f"A point that must be seen; mean and range of {n_seeds} seeds")

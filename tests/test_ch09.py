@@ -1,0 +1,151 @@
+"""Chapter 9 from the command line: names, refusals, and a training that is stopped and goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import (
+    assert_equal_weights,
+    read_strict_json,
+    run_script,
+    start,
+    succeed,
+    tree,
+)
+
+SCRIPT = "scripts/ch09_pixel_push.py"
+TINY = ["--critic-encoder", "--camera", "close", "--policy-inputs", "no-achieved"]
+TINY += ["--image-size", "36", "--num-filters", "4", "--n-envs", "2", "--net-arch", "16"]
+TINY += ["--batch-size", "8", "--buffer-size", "2000", "--learning-starts", "100"]
+TINY += ["--total-steps", "500", "--no-progress", "--track", "none", "--device", "cpu"]
+NAME = "ch09_manip_criticEnc_FetchPush-v4_seed0"
+STATE = Path("checkpoints", f"{NAME}.resume", "state.pt")
+ON_DISK = [*TINY, "--buffer-file", "replay.bin"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the training went through at once."""
+    folder = tmp_path_factory.mktemp("whole")
+    with contextlib.chdir(folder):
+        succeed(SCRIPT, "train", *ON_DISK)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ([], "ch09_nature"),
+        (["--full-state"], "ch09_fullState"),
+        (["--encoder", "manipulation", "--no-drq"], "ch09_manip_noDrQ"),
+        (["--critic-encoder", "--no-drq"], "ch09_manip_noDrQ_criticEnc"),
+        (["--critic-encoder"], "ch09_manip_criticEnc"),
+        (["--critic-encoder", "--no-spatial-softmax"], "ch09_manip_criticEnc_noSS"),
+        (["--critic-encoder", "--no-proprio"], "ch09_manip_criticEnc_noProprio"),
+    ],
+)
+def test_a_run_is_named_after_its_step(workdir: Path, flags: list[str], name: str) -> None:
+    outcome = run_script(SCRIPT, "eval", *flags)
+    assert outcome.code == 2
+    assert f"checkpoints/{name}_FetchPush-v4_seed0.zip does not exist" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--image-size", "64"], "the nature encoder sees 84 pixels a side, not 64"),
+        (
+            ["--full-state", "--camera", "close"],
+            "--full-state sees no pictures; leave out --camera",
+        ),
+        (["--msaa", "3"], "--msaa is 3; it must be one of: 0, 4"),
+        (["--camera", "far"], "--camera is far; it must be one of: default, close"),
+        (["--buffer-size", "500000000"], "the largest that fits is --buffer-size"),
+    ],
+)
+def test_what_cannot_be_is_refused(workdir: Path, flags: list[str], said: str) -> None:
+    outcome = run_script(SCRIPT, "train", *flags)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+    assert tree(workdir) == {}
+
+
+def test_the_memory_plan_stands_before_the_training(workdir: Path) -> None:
+    outcome = run_script(SCRIPT, "train", "--buffer-size", "500000000")
+    assert re.search(r"replay: [\d.]+ GiB for 500,000,000 transitions of 84×84", outcome.out)
+
+
+def test_metadata_tells_what_it_saw(whole: Path) -> None:
+    metadata = read_strict_json(whole / "checkpoints" / f"{NAME}.meta.json")
+    assert metadata["run_name"] == "ch09_manip_criticEnc"
+    assert metadata["gradient_steps"] > 150
+    told = {"camera": "close", "policy_inputs": "no-achieved", "drq": True, "frame_stack": 4}
+    assert told.items() <= metadata["hyperparameters"].items()
+    assert "buffer_file" not in metadata["hyperparameters"], "a place on one machine"
+
+
+@pytest.mark.parametrize("script", [("eval.py",), (SCRIPT, "eval")])
+def test_a_checkpoint_is_evaluated(whole: Path, workdir: Path, script: tuple[str, ...]) -> None:
+    checkpoint = whole / "checkpoints" / f"{NAME}.zip"
+    flag = "--n-episodes" if len(script) == 1 else "--n-eval-episodes"
+    outcome = run_script(*script, "--ckpt", str(checkpoint), flag, "2", "--no-progress")
+    assert outcome.code == len(script) - 1, outcome  # it did not learn to push
+    result = read_strict_json(Path("results", f"{NAME}_eval.json"))
+    assert result["n_episodes"] == 2
+    assert [episode["length"] for episode in result["per_episode"]] == [50, 50]
+
+
+def test_episodes_of_pixel_policies_are_not_filmed(whole: Path, workdir: Path) -> None:
+    checkpoint = whole / "checkpoints" / f"{NAME}.zip"
+    outcome = run_script("eval.py", "--ckpt", str(checkpoint), "--video")
+    assert outcome.code == 2
+    assert "leave out --video" in outcome.err
+
+
+def _stopped(arguments: list[str]) -> tuple[int, str]:
+    """Start, stop when learning has begun, and see how it ended."""
+    process = start(SCRIPT, "train", *arguments)
+    curves = Path("runs/ch09_manip_criticEnc/FetchPush-v4/seed0/curves.csv")
+    _wait_until(lambda: curves.exists() and len(curves.read_text().splitlines()) > 1, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    return process.returncode, err
+
+
+def _wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
+
+
+def test_a_run_whose_replay_is_on_disk_resumes_exactly(whole: Path, workdir: Path) -> None:
+    code, err = _stopped(ON_DISK)
+    assert code == 143, err
+    outcome = succeed(SCRIPT, "train", *ON_DISK, "--resume")
+    assert "WARN" not in outcome.out
+    assert not STATE.exists()
+    checkpoint = Path("checkpoints", f"{NAME}.zip")
+    assert_equal_weights(checkpoint, whole / checkpoint)
+
+
+def test_a_run_whose_replay_was_in_memory_refills_it(workdir: Path) -> None:
+    code, err = _stopped(TINY)
+    assert code == 143, err
+    done = int(re.search(r"stopped after (\d+) steps", err)[1])  # type: ignore[index]
+    outcome = succeed(SCRIPT, "train", *TINY, "--resume")
+    assert "of the replay are lost; it refills before learning" in outcome.out
+    metadata = read_strict_json(Path("checkpoints", f"{NAME}.meta.json"))
+    assert metadata["steps_done"] == 500
+    collecting = metadata["steps_done"] / 2 - metadata["gradient_steps"]  # vector steps
+    assert collecting == pytest.approx(2 * 50, abs=2), "as long as before the first gradient step"
+    assert done < 500
