@@ -1,6 +1,6 @@
 """The part of results/README.md about sparse tasks: trainings, comparisons, sweep, journey."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ AFTER_MORE = {
     ch04.REACH: "; the book gives it the time to meet the goal by luck often enough.",
     ch04.PUSH: ", as do two million in the book.",
 }
+BOOK_SWEEP: dict[str, dict[float, float]] = {  # mean success on Push by level of each factor
+    "gamma": {0.95: 0.915, 0.98: 0.805},
+    "ent_coef": {0.05: 0.934, 0.1: 0.909, 0.2: 0.739},
+    "n_sampled_goal": {4: 0.854, 8: 0.867},
+    "learning_starts": {1000: 0.852, 5000: 0.869},
+}
+BOOK_BEST = {"ent_coef": 0.05, "n_sampled_goal": 4, "learning_starts": 1000, "gamma": 0.95}
+BOOK_WORST = {**BOOK_BEST, "ent_coef": 0.2, "gamma": 0.98}
+NO_DIFFERENCE = 0.02  # between the best and the worst level of a factor
 N_SHOWN = 5  # settings at either end of a sweep's ranking
 
 
@@ -151,11 +160,57 @@ def _setting(one: SweepSetting) -> list[str]:
 
 
 def marginal_means(analysis: dict[str, Any]) -> Rows:
-    """Means over all runs with one level of a factor."""
-    rows = [["factor", "level", "runs", "mean success"]]
+    """Means over all runs with one level of a factor, beside the book's where it has them."""
+    rows = [["factor", "level", "runs", "mean success", "book"]]
     for one in analysis["marginal_means"]:
-        rows.append([one["factor"], f"{one['level']}", f"{one['n_runs']}", f"{one['mean']:.3f}"])
+        factor, level = one["factor"], one["level"]
+        book = BOOK_SWEEP.get(factor, {}).get(level) if analysis["env_id"] == ch04.PUSH else None
+        told = "" if book is None else f"{book:.3f}"
+        rows.append([factor, f"{level}", f"{one['n_runs']}", f"{one['mean']:.3f}", told])
     return rows
+
+
+def agreement(analysis: dict[str, Any]) -> str:
+    """What a sweep says of its factors, and whether the book's says the same."""
+    means: dict[str, dict[Any, float]] = {}
+    for one in analysis["marginal_means"]:
+        means.setdefault(one["factor"], {})[one["level"]] = one["mean"]
+    if all(max(levels.values()) == min(levels.values()) for levels in means.values()):
+        return (
+            f"All {len(analysis['ranking'])} settings do equally well, so there is no best one: "
+            f"{analysis['total_steps']:,} steps are enough for each of them."
+        )
+    same: list[str] = []
+    other: list[str] = []
+    neither: list[str] = []
+    for factor, levels in means.items():
+        book = BOOK_SWEEP.get(factor)
+        if analysis["env_id"] != ch04.PUSH or book is None or book.keys() != levels.keys():
+            continue
+        if min(_spread(levels), _spread(book)) < NO_DIFFERENCE:
+            neither.append(factor)
+        else:
+            agrees = max(levels, key=lambda one: levels[one]) == max(
+                book, key=lambda one: book[one]
+            )
+            (same if agrees else other).append(factor)
+    parts = {"the same level is best for": same, "another level is best for": other}
+    parts["levels differ by less than two points, here or there, for"] = neither
+    told = [f"{what} {' and '.join(factors)}" for what, factors in parts.items() if factors]
+    best, worst = (analysis["ranking"][place]["parameters"] for place in (0, -1))
+    return (
+        f"Beside the book's sweep of 2,000,000 steps: {'; '.join(told)}. "
+        f"The book's best setting is {_typed(BOOK_BEST)}, here it is {_typed(best)}; "
+        f"its worst is {_typed(BOOK_WORST)}, here {_typed(worst)}."
+    )
+
+
+def _spread(levels: Mapping[Any, float]) -> float:
+    return max(levels.values()) - min(levels.values())
+
+
+def _typed(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {parameters[name]}" for name in BOOK_BEST)
 
 
 def journey() -> tuple[str, Rows] | None:

@@ -152,6 +152,7 @@ def _chapter5() -> Iterator[str]:
         )
         yield _markdown(chapter5_tables.ranking(analysis))
         yield _markdown(chapter5_tables.marginal_means(analysis))
+        yield chapter5_tables.agreement(analysis)
     if found := chapter5_tables.journey():
         story, rows = found
         yield from (f"### Before it worked: {story}", _markdown(rows))
