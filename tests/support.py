@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
+import numpy as np
 import torch
 
 from robotics_rl import cli
@@ -80,6 +81,14 @@ def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen[
         text=True,
         env={**os.environ, **environment},
     )
+
+
+def in_another_process(code: str) -> list[Any]:
+    """The arrays that Python code saves as ``seen.npz``: this process cannot draw scenes."""
+    paths = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "scripts")))}
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **paths}, check=True)
+    with np.load("seen.npz") as saved:
+        return list(saved.values())
 
 
 @cache
