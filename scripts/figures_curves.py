@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from robotics_rl import plotting
 from robotics_rl.artifacts import evaluation_name, evaluation_path, read_json
 from robotics_rl.chapters import Criterion
-from robotics_rl.config import EvalSettings, Run
+from robotics_rl.config import ALGORITHMS, EvalSettings, Run
 from robotics_rl.curves import points, read_run
 from robotics_rl.plotting import Points
 from robotics_rl.schemas import Journey, JourneyRun
@@ -40,10 +40,15 @@ class Runs:
     seeds: dict[int, list[dict[str, float | None]]]  # training seed → rows of its curve
 
     @property
+    def policy(self) -> str:
+        """What was trained, as figures call it."""
+        is_plain = self.run_name.split("_")[0] in ALGORITHMS
+        return self.run_name.upper().replace("_", " + ") if is_plain else self.run_name
+
+    @property
     def title(self) -> str:
-        """As figures call it."""
-        name = self.run_name.upper().replace("_", " + ")
-        return f"{name} ({self.tag})" if self.tag else name
+        """These trainings, as figures call them."""
+        return f"{self.policy} ({self.tag})" if self.tag else self.policy
 
     @property
     def source(self) -> str:
@@ -90,8 +95,7 @@ def learning_curves(runs: Sequence[Runs], path: Path) -> None:
         for panel, (column, (label, metric)) in zip(panels, PANELS.items(), strict=True):
             for number, one in enumerate(runs):
                 _draw_runs(panel, one, column, number)
-            for number, one in enumerate(runs):
-                _draw_target(panel, one, metric, number)
+            _draw_targets(panel, runs, metric)
             panel.set_ylabel(label)
             plotting.steps_axis(panel)
         panels[0].set_ylim(-0.02, 1.02)
@@ -198,11 +202,17 @@ def _draw_runs(axes: Axes, runs: Runs, column: str, number: int, label: str = ""
         plotting.over_seeds(axes, curves, number, label or runs.title)
 
 
-def _draw_target(axes: Axes, runs: Runs, metric: str, number: int) -> None:
-    for criterion in runs.criteria():
-        if criterion.metric == metric:
-            look = {**plotting.TARGET, "color": plotting.line_style(number)["color"]}
-            axes.axhline(criterion.bound, label=f"book's target, {runs.title}", **look)
+def _draw_targets(axes: Axes, runs: Sequence[Runs], metric: str) -> None:
+    """What the book asks of each policy, in the colour of its first trainings."""
+    targets: dict[str, tuple[float, str]] = {}
+    for number, one in enumerate(runs):
+        for criterion in one.criteria():
+            if criterion.metric == metric:
+                colour = plotting.line_style(number)["color"]
+                targets.setdefault(one.policy, (criterion.bound, colour))
+    for policy, (bound, colour) in targets.items():
+        label = f"book's target, {policy}"
+        axes.axhline(bound, color=colour, label=label, **plotting.TARGET)
 
 
 def _draw_floor(axes: Axes, env_id: str) -> None:
