@@ -43,11 +43,12 @@ def last_before(values: Sequence[Point], steps: float) -> float | None:
 
 def draw(journey: Journey, path: Path) -> None:
     """Success and α over environment steps: a line per seed, in the line style of its arm."""
+    seeds = ", ".join(map(str, sorted({run.seed for run in journey.runs})))
     caption = (
-        "A line per training seed. Success of the last 100 training episodes, with their "
-        f"exploration, from the curves.csv of {len(journey.runs)} trainings."
+        f"{journey.env_id}, training seeds {seeds}, a line each. Success of the last 100 training "
+        f"episodes, with their exploration; from the curves.csv of {len(journey.runs)} trainings."
     )
-    with plotting.figure(path, 8.0, 6.6, caption) as figure:
+    with plotting.figure(path, 8.0, 6.5, caption) as figure:
         success, alpha = figure.subplots(2, sharex=True)
         for arm, colour, line in zip(journey.arms, plotting.COLOURS, plotting.LINES, strict=False):
             runs = [run for run in journey.runs if run.arm == arm]
@@ -59,6 +60,5 @@ def draw(journey: Journey, path: Path) -> None:
         success.set(ylabel="success rate in training", ylim=(-0.02, 1.02))
         alpha.set(ylabel="entropy coefficient α", yscale="log")
         plotting.steps_axis(alpha)
-        figure.legend(*success.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        seeds = ", ".join(map(str, sorted({run.seed for run in journey.runs})))
-        figure.suptitle(f"{journey.env_id}, training seeds {seeds}")
+        lines = success.get_legend_handles_labels()
+        figure.legend(*lines, loc="outside upper center", ncols=2)

@@ -17,7 +17,7 @@ from robotics_rl.artifacts import atomic_write
 
 # Colours of Okabe and Ito (2008), ordered so that neighbours differ in grey as well.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73", "#D55E00")
-LINES = ("-", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (9, 2)))  # without colours
+LINES = ("-", "-.", ":", (0, (9, 2)), (0, (1, 3)), (0, (5, 1, 1, 1, 1, 1)))  # without colours
 TARGET: Any = {"linestyle": "--", "linewidth": 1.0}  # what is to be reached; nothing else is dashed
 STYLE: Any = {  # matplotlib lists every name it takes
     "font.size": 10,
@@ -62,8 +62,8 @@ def figure(path: Path, width: float, height: float, caption: str = "") -> Iterat
 def shrink(path: Path) -> None:
     """Fewer bytes for the same picture, at the same resolution."""
     with Image.open(path) as full:
-        kind = Image.Quantize.MAXCOVERAGE  # rare colours stay, too
-        small = full.convert("RGB").quantize(_PALETTE, kind, dither=Image.Dither.NONE)
+        kind = Image.Quantize.MAXCOVERAGE  # keeps rare colours; k-means then mends frequent ones
+        small = full.convert("RGB").quantize(_PALETTE, kind, kmeans=1, dither=Image.Dither.NONE)
         small.save(path, format="png", optimize=True, dpi=full.info["dpi"])
 
 

@@ -107,18 +107,23 @@ def test_only_what_is_missing_is_skipped(everything: Drawn) -> None:
     assert len(everything.skipped) == 3 + 4, everything.skipped
 
 
-def test_without_opengl_all_else_is_drawn(
+def test_what_fails_does_not_keep_all_else_from_being_drawn(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def none() -> str:
         raise UsageError("no rendering backend works")
 
     monkeypatch.setattr(rendering, "choose_backend", none)
-    few = {name: capture.FIGURES[name] for name in ("env-setup", "ppo-clipping")}
+    few = {name: capture.FIGURES[name] for name in ("env-setup", "sac-demo-curve", "ppo-clipping")}
     monkeypatch.setattr(capture, "FIGURES", few)
+    damaged = Path("results/labs/sac_pendulum_demo.json")
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
     assert capture.main(["all"]) == 0
     assert [path.name for path in Path("figures").iterdir()] == ["ppo_clipping.png"]
-    assert "skipped env-setup: no rendering backend works" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "skipped env-setup: no rendering backend works" in said
+    assert f"skipped sac-demo-curve: {damaged} is not a readable JSON document" in said
 
 
 @pytest.mark.parametrize(

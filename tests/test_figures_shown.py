@@ -98,7 +98,7 @@ def scene(pixels: Any) -> list[Annotation]:
     axes = figure.add_subplot(anchor="W")
     axes.imshow(np.zeros((2, 2, 3)), extent=(0, figures_scenes.SIZE, figures_scenes.SIZE, 0))
     figures_scenes.label(axes, {name: np.ones(3) for name in names}, np.array(pixels, float))
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     return labels_of(figure)
 
 
