@@ -1,0 +1,105 @@
+"""Runs a command of the tutorials and keeps what it prints, for the page to show.
+
+Writes `results/tutorials/NAME.json`. What goes to the error stream, such as progress, is not kept.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from robotics_rl import artifacts, cli
+from robotics_rl.errors import UsageError
+from robotics_rl.provenance import git_state, machine, utc_now
+from robotics_rl.versions import gather_versions
+
+QUICK_SECONDS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptOutput:
+    """What a command of the tutorials printed."""
+
+    schema: ClassVar[str] = "kept-output/1"
+    command: list[str]  # after `bash docker/dev.sh`
+    quick: bool  # the tests run it again
+    exit_code: int
+    seconds: float
+    lines: list[str]
+    created_at: str  # UTC, ISO 8601
+    git: dict[str, Any]
+    versions: dict[str, str | None]
+    device_name: str
+    platform: str
+    cpu_cores: int
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command, write the document; exit code 1 where the command's was another one."""
+    parser = cli.Parser(
+        prog="scripts/keep_output.py",
+        usage="%(prog)s [flags] NAME -- COMMAND",
+        description=__doc__,
+        epilog="example:\n  bash docker/dev.sh python scripts/keep_output.py --quick ch02_verify "
+        "-- python scripts/labs/ppo_from_scratch.py --verify",
+    )
+    parser.add_argument("name", metavar="NAME", help="what to keep it as")
+    parser.add_argument("command", metavar="COMMAND", nargs="+", help="after bash docker/dev.sh")
+    quick = f"let the tests run it; it may take {QUICK_SECONDS} s"
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--exit-code", type=int, default=0, metavar="N", help="it must end with")
+    flags = parser.parse_args(argv)
+    path = kept_path(flags.name)
+    artifacts.require_file(path)
+    started = time.monotonic()
+    done = run(flags.command)
+    seconds = time.monotonic() - started
+    if done.returncode != flags.exit_code:
+        print(f"the command ended with exit code {done.returncode}, so nothing was written")
+        return 1
+    if flags.quick and seconds > QUICK_SECONDS:
+        raise UsageError(f"it took {seconds:.0f} s, which is not quick; leave --quick out")
+    artifacts.write_json(path, _document(flags.command, done, seconds, quick=flags.quick))
+    print(f"OK: wrote {path} ({seconds:.1f} s)")
+    return 0
+
+
+def kept_path(name: str) -> Path:
+    """Where an output is kept."""
+    return Path("results", "tutorials", f"{name}.json")
+
+
+def run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """Run a command that follows `bash docker/dev.sh`, and catch what it prints."""
+    program = [sys.executable if command[0] == "python" else command[0], *command[1:]]
+    try:
+        return subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
+    except OSError as error:
+        raise UsageError(f"cannot run {command[0]} ({error.strerror}); check its name") from None
+
+
+def _document(
+    command: list[str], done: "subprocess.CompletedProcess[str]", seconds: float, *, quick: bool
+) -> KeptOutput:
+    from robotics_rl.devices import device_name  # torch takes seconds
+
+    here = f"{Path.cwd()}/"  # a reader's is another
+    return KeptOutput(
+        command=command,
+        quick=quick,
+        exit_code=done.returncode,
+        seconds=round(seconds, 1),
+        lines=done.stdout.replace(here, "").splitlines(),
+        created_at=utc_now(),
+        git=git_state(),
+        versions=gather_versions(),
+        device_name=device_name("cpu"),
+        **machine(),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
