@@ -3,6 +3,7 @@
 Writes `results/tutorials/NAME.json`. What goes to the error stream, such as progress, is not kept.
 """
 
+import resource
 import subprocess
 import sys
 import time
@@ -27,7 +28,8 @@ class KeptOutput:
     command: list[str]  # after `bash docker/dev.sh`
     quick: bool  # the tests run it again
     exit_code: int
-    seconds: float
+    wall_seconds: float
+    cpu_seconds: float  # of all processes of the command; a busy machine does not change it much
     lines: list[str]
     created_at: str  # UTC, ISO 8601
     git: dict[str, Any]
@@ -54,16 +56,32 @@ def main(argv: Sequence[str]) -> int:
     flags = parser.parse_args(argv)
     path = kept_path(flags.name)
     artifacts.require_file(path)
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), _cpu_seconds()
     done = run(flags.command)
-    seconds = time.monotonic() - started
+    wall_seconds, cpu_seconds = time.monotonic() - started, _cpu_seconds() - cpu_before
     if done.returncode != flags.exit_code:
         print(f"the command ended with exit code {done.returncode}, so nothing was written")
         return 1
-    if flags.quick and seconds > QUICK_SECONDS:
-        raise UsageError(f"it took {seconds:.0f} s, which is not quick; leave --quick out")
-    artifacts.write_json(path, _document(flags.command, done, seconds, quick=flags.quick))
-    print(f"OK: wrote {path} ({seconds:.1f} s)")
+    if flags.quick and cpu_seconds > QUICK_SECONDS:
+        raise UsageError(f"it took {cpu_seconds:.0f} s, which is not quick; leave --quick out")
+    from robotics_rl.devices import device_name  # torch takes seconds
+
+    here = f"{Path.cwd()}/"  # a reader's is another
+    output = KeptOutput(
+        command=flags.command,
+        quick=flags.quick,
+        exit_code=done.returncode,
+        wall_seconds=round(wall_seconds, 1),
+        cpu_seconds=round(cpu_seconds, 1),
+        lines=done.stdout.replace(here, "").splitlines(),
+        created_at=utc_now(),
+        git=git_state(),
+        versions=gather_versions(),
+        device_name=device_name("cpu"),
+        **machine(),
+    )
+    artifacts.write_json(path, output)
+    print(f"OK: wrote {path} ({wall_seconds:.1f} s, {cpu_seconds:.1f} s of processor time)")
     return 0
 
 
@@ -81,24 +99,10 @@ def run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         raise UsageError(f"cannot run {command[0]} ({error.strerror}); check its name") from None
 
 
-def _document(
-    command: list[str], done: "subprocess.CompletedProcess[str]", seconds: float, *, quick: bool
-) -> KeptOutput:
-    from robotics_rl.devices import device_name  # torch takes seconds
-
-    here = f"{Path.cwd()}/"  # a reader's is another
-    return KeptOutput(
-        command=command,
-        quick=quick,
-        exit_code=done.returncode,
-        seconds=round(seconds, 1),
-        lines=done.stdout.replace(here, "").splitlines(),
-        created_at=utc_now(),
-        git=git_state(),
-        versions=gather_versions(),
-        device_name=device_name("cpu"),
-        **machine(),
-    )
+def _cpu_seconds() -> float:
+    """Of all processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

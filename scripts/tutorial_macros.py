@@ -26,7 +26,6 @@ from robotics_rl.artifacts import read_json
 from robotics_rl.curves import read_curves
 from robotics_rl.errors import UsageError
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores
 
 FOLDER = Path("tutorials")
 DEV = "bash docker/dev.sh"
@@ -176,10 +175,10 @@ def shown(name: str, last: int | None = None) -> str:
 
 
 def took(document: Mapping[str, Any]) -> str:
-    """How long a kept command took, and on what."""
-    seconds = document["seconds"]
+    """How much processor time a kept command took: the clock of a busy machine says less."""
+    seconds = document["cpu_seconds"]
     time = f"{seconds:.0f} s" if seconds < 60 else f"{clock(seconds)} minutes"
-    return f"{time} on {cores(document)}"
+    return f"{time} of one core"
 
 
 def _fence(language: str, text: str, title: str = "") -> str:
