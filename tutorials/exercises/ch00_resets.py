@@ -19,4 +19,7 @@ for key in ("observation", "achieved_goal", "desired_goal"):
 goals = np.array([obs["desired_goal"] for obs in resets])
 for name, axis in zip("xyz", goals.T, strict=True):
     print(f"goal {name}: {axis.min():.2f} to {axis.max():.2f} m")
-print(f"velocities: {np.abs(resets[0]['observation'][5:]).max():.4f} m per step at most")
+print(f"velocities: {np.abs(resets[0]['observation'][5:]).max():.0e} m per step at most")
+distances = [np.linalg.norm(obs["desired_goal"] - obs["achieved_goal"]) for obs in resets]
+print(f"first distance: {min(distances):.3f} to {max(distances):.3f} m, "
+      f"{sum(d < 0.05 for d in distances)} of 100 within 0.05 m")  # fmt: skip
