@@ -4,6 +4,7 @@ A page that asks for what is not there raises UsageError, and the site is not bu
 """
 
 import html
+import math
 import os
 import re
 import shlex
@@ -177,8 +178,8 @@ def shown(name: str, last: int | None = None) -> str:
 def took(document: Mapping[str, Any]) -> str:
     """How much processor time a kept command took: the clock of a busy machine says less."""
     seconds = document["cpu_seconds"]
-    time = f"{seconds:.0f} s" if seconds < 60 else f"{clock(seconds)} minutes"
-    return f"{time} of one core"
+    time = f"{math.ceil(seconds)} s" if seconds < 60 else f"{clock(seconds)} min:s"
+    return f"takes one core {time}"
 
 
 def _fence(language: str, text: str, title: str = "") -> str:
