@@ -231,6 +231,7 @@ class ParsedError(Exception):
 
 
 @PER_PAGE
+@pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")  # in TensorBoard
 def test_every_command_is_one_that_its_script_takes(page: Path) -> None:
     commands = [line for fence in fences(page) if fence.language == "bash" for line in typed(fence)]
     if page.stem.startswith("ch"):

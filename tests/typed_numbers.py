@@ -16,7 +16,7 @@ TOLD_ELSEWHERE = (
     r"\A---\n.*?^---$",  # front matter
     r"<!--.*?-->",
     CODE,
-    r"\{\{.*?\}\}",
+    r"\{\{.*?\}\}|\{%.*?%\}",
     FORMULA,
     r"`[^`\n]*[A-Za-z][^`\n]*`",
     r"(?<=\]\()[^)]*",  # targets of links
