@@ -1,6 +1,6 @@
 """Runs a command of the tutorials and keeps what it prints, for the page to show.
 
-Writes `results/tutorials/NAME.json`. What goes to the error stream, such as progress, is not kept.
+Writes `results/tutorials/NAME_output.json`. What goes to the error stream, such as progress, is not kept.
 """
 
 import resource
@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
 def kept_path(name: str) -> Path:
     """Where an output is kept."""
-    return Path("results", "tutorials", f"{name}.json")
+    return Path("results", "tutorials", f"{name}_output.json")
 
 
 def run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":

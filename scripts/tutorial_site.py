@@ -34,7 +34,7 @@ search:
 ---
 # `{path}`
 
-````{language} linenums="1"
+````{language}
 {code}
 ````
 """
