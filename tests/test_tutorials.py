@@ -88,6 +88,8 @@ def test_the_site_builds_without_a_warning_and_needs_nothing_but_itself(tmp_path
     assert time.monotonic() - started < BUILD_SECONDS
     built = {path: Addresses(path) for path in sorted(tmp_path.rglob("*.html"))}
     assert len(built) > len(PAGES)
+    left = re.compile(r"--8 ?<|\{\{ \w+\(")  # of snippets and macros
+    assert [path.name for path, page in built.items() if left.search(page.text)] == []
     outside = [
         (path.name, url)
         for path, page in built.items()
@@ -108,6 +110,7 @@ class Addresses(HTMLParser):
         self.loaded: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = set()
+        self.text = ""
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -117,6 +120,9 @@ class Addresses(HTMLParser):
             self.loaded.append(given["src"])
         elif "href" in given:
             (self.links if tag == "a" else self.loaded).append(given["href"])
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
     def broken(self, path: Path, built: dict[Path, Addresses]) -> Iterator[tuple[str, str]]:
         """Links of the page at ``path`` that lead nowhere in the site."""
