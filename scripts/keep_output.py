@@ -1,6 +1,7 @@
 """Runs a command of the tutorials and keeps what it prints, for the page to show.
 
-Writes `results/tutorials/NAME_output.json`. What goes to the error stream, such as progress, is not kept.
+Writes `results/tutorials/NAME_output.json`. What goes to the error stream, such as progress, is not
+kept.
 """
 
 import resource
