@@ -88,6 +88,7 @@ class FrameRenderer:
         """
         self._renderer.update_scene(data, self._camera)
         self._place_marker(goal)
+        self._picture.fill(0)  # a damaged context writes nothing, and the last picture is not blank
         self._renderer.render(out=self._picture)
         if self._picture.min() == self._picture.max():
             raise RuntimeError("an empty picture: another OpenGL context disturbed this one")
