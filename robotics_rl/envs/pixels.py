@@ -20,6 +20,7 @@ class View:
         camera: name in ``CAMERAS``.
         msaa: samples per pixel, 0 or 4.
         show_goal: whether the goal's marker is drawn.
+        halo: whether it is also shown how near is near enough, through all that hides the goal.
         native: whether pictures are drawn at this size, or large and made smaller.
     """
 
@@ -28,6 +29,7 @@ class View:
     camera: str = "default"
     msaa: int = 0
     show_goal: bool = False
+    halo: bool = False
     native: bool = True
 
 
@@ -50,6 +52,7 @@ class PixelBatch(FetchBatch):
             CAMERAS[view.camera],
             msaa=view.msaa,
             show_goal=view.show_goal,
+            halo=self.task.distance_threshold if view.halo else 0.0,
             native=view.native,
         )
 
