@@ -133,7 +133,8 @@ def _eyes(
     if settings.video or settings.engine != "fast" or not settings.deterministic:
         raise UsageError(
             f"{settings.ckpt} sees pictures, and such policies are played side by side and without "
-            "noise; leave out --video, --engine and --no-deterministic"
+            "noise; leave out --video, --engine and --no-deterministic (to film it, use "
+            "scripts/generate_demo_videos.py)"
         )
     return Eyes(make_vision, values)
 

@@ -14,8 +14,8 @@ from robotics_rl.envs.pixels import PixelBatch, View
 from robotics_rl.schemas import Episode
 from robotics_rl.video import Picture
 
-SIZE = 480  # pixels a side of the picture of an episode, where two fit side by side
-WIDTH = 2 * SIZE  # of the video; more episodes side by side are smaller
+SIZE, SMALL = 480, 240  # pixels a side of the picture of an episode, at most and at least
+WIDTH = 2 * SIZE  # what several side by side are made smaller for
 GAP = 4  # pixels between them
 SMALLEST = 9  # pixels of a letter that can be read
 HOLD = 15  # frames that the end is looked at
@@ -64,7 +64,7 @@ class Grid:
     @property
     def size(self) -> int:
         """Pixels a side of each picture, a multiple of 16."""
-        return min(SIZE, WIDTH // self.columns // 16 * 16)
+        return max(SMALL, min(SIZE, WIDTH // self.columns // 16 * 16))
 
     def arranged(self, policies: Sequence[Sequence[Take]]) -> list[Take]:
         """The episodes of every policy, as they are read: screen by screen, row by row.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SCRIPT = "scripts/generate_demo_videos.py"
 CHECKPOINT = "checkpoints/ppo_FetchReachDense-v4_seed0.zip"
 SHARED = ("env", "device", "trust_pickle", "progress")  # flags of evaluation
-MOST = 8  # episodes side by side that can still be told apart
+MOST = 6  # rows and columns that can be taken in
 
 
 @dataclass(frozen=True, kw_only=True)
