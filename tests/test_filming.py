@@ -118,10 +118,11 @@ def test_success_is_told_without_colours() -> None:
 
 def test_of_a_long_name_the_end_can_be_read() -> None:
     caption = Caption(240, name=True, figures=False)
-    shot, ending = _shots(1)[0], "_and_its_own_end_seed0"
-    drawn_lines = [caption(_take("x" * n + ending), shot)[:, :169] for n in (100, 300)]
-    assert np.array_equal(*drawn_lines)
-    assert drawn_lines[0][:, -2:].max() == 0, "it stays clear of what stands beside it"
+    names = ["x" * 100 + "_seed0", "x" * 300 + "_seed0", "x" * 100 + "_seed1"]
+    lines = [caption(_take(name), _shots(1)[0])[:, :169] for name in names]
+    assert np.array_equal(lines[0], lines[1])
+    assert not np.array_equal(lines[0], lines[2])
+    assert lines[0][:, -2:].max() == 0, "it stays clear of what stands beside it"
 
 
 @pytest.mark.parametrize(

@@ -180,45 +180,47 @@ def test_people_see_the_goal_wherever_it_is_and_whatever_stands_before_it(
 # Files
 
 
-def _gradient(n: int, height: int = 32, width: int = 48) -> list[Any]:
-    """Frames that get lighter, with a red corner."""
-    frames = [np.full((height, width, 3), 20 * index % 256, dtype=np.uint8) for index in range(n)]
-    for frame in frames:
+def _frames(n: int, height: int = 64, width: int = 512) -> list[Any]:
+    """Every shade of grey beside one that gets lighter, and a few red pixels."""
+    frames = np.zeros((n, height, width, 3), dtype=np.uint8)
+    frames[:, :, 256:] = np.arange(256)[:, None]
+    for index, frame in enumerate(frames):
+        frame[:, :256] = 20 * index % 256
         frame[:4, :4] = (255, 0, 0)
-    return frames
+    return list(frames)
 
 
 def test_an_mp4_holds_its_frames(workdir: Path) -> None:
-    video.write_mp4(Path("new/x.mp4"), iter(_gradient(10)))
+    video.write_mp4(Path("new/x.mp4"), iter(_frames(10)))
     read, _ = _decoded(Path("new/x.mp4"))
-    assert read.shape == (10, 32, 48, 3)
-    for written, frame in zip(_gradient(10), read, strict=True):
-        assert abs(float(frame[16:, 16:].mean()) - float(written[16:, 16:].mean())) < 4
+    assert read.shape == (10, 64, 512, 3)
+    for written, frame in zip(_frames(10), read, strict=True):
+        assert abs(float(frame[16:, 16:240].mean()) - float(written[16:, 16:240].mean())) < 4
 
 
 def test_a_gif_is_half_as_large_and_as_fast_as_the_video(workdir: Path) -> None:
     gif = video.Gif()
-    assert len(list(gif.passing(_gradient(10)))) == 10
+    assert len(list(gif.passing(_frames(10)))) == 10
     gif.write(Path("x.gif"))
     with Image.open("x.gif") as read:
-        assert (read.size, read.n_frames, read.info["loop"]) == ((24, 16), 5, 0)  # type: ignore[attr-defined]
+        assert (read.size, read.n_frames, read.info["loop"]) == ((256, 32), 5, 0)  # type: ignore[attr-defined]
         for index in range(5):
             read.seek(index)
             assert read.info["duration"] == 80
-            red, grey = (read.convert("RGB").getpixel(place) for place in ((0, 0), (20, 10)))
+            red, grey = (read.convert("RGB").getpixel(place) for place in ((0, 0), (100, 20)))
             assert np.allclose(red, (255, 0, 0), atol=16), "a few pixels keep their colour"
             assert np.allclose(grey, 40 * index, atol=16)
 
 
 def test_a_video_that_cannot_be_encoded_is_an_error_and_no_file(workdir: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot write x\.mp4: ffmpeg says: .*; choose another"):
-        video.write_mp4(Path("x.mp4"), _gradient(400, height=33))
+        video.write_mp4(Path("x.mp4"), _frames(400, height=33))
     assert tree(workdir) == {}
 
 
 def test_a_drawing_that_fails_leaves_no_file(workdir: Path) -> None:
     def fails() -> Any:
-        yield from _gradient(2)
+        yield from _frames(2)
         raise RuntimeError("an empty picture")
 
     with pytest.raises(RuntimeError, match="an empty picture"):
