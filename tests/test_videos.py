@@ -21,7 +21,10 @@ from robotics_rl import artifacts, filming, video
 from robotics_rl.errors import UsageError
 
 SCRIPT = "scripts/generate_demo_videos.py"
-PUBLISHED = sorted((ROOT / "videos").glob("*.json"))
+COMMITTED = subprocess.run(  # a reader's own videos beside them are no fault
+    ["git", "-C", str(ROOT), "ls-files", "videos"], capture_output=True, text=True, check=True
+).stdout.split()
+PUBLISHED = [ROOT / name for name in COMMITTED if name.endswith(".json")]
 HER, NO_HER, REACH, PIXELS = (
     str(ROOT / "checkpoints" / f"{name}.zip")
     for name in (
@@ -325,7 +328,21 @@ def test_a_published_video_shows_a_published_checkpoint_and_is_small(path: Path)
         assert evaluation["command"][1] == SCRIPT
 
 
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_published_videos_show_what_published_results_say(path: Path) -> None:
+    """Where the same device played; elsewhere the last bits differ, and contacts make that grow."""
+    results = map(read_strict_json, (ROOT / "results").rglob("*_eval.json"))
+    told = {(one["checkpoint_sha256"], one["device"]): one["per_episode"] for one in results}
+    for filmed in read_strict_json(path)["evaluations"]:
+        rows = {row["seed"]: row for row in told.get((filmed["checkpoint_sha256"], "cpu"), [])}
+        assert filmed["device"] == "cpu"
+        assert rows or "ch09" in filmed["checkpoint"], "evaluated on a GPU"
+        for episode in filmed["per_episode"] if rows else []:
+            row = rows[episode["seed"]]
+            assert episode["success"] == row["success"]
+            assert episode["final_distance"] == pytest.approx(row["final_distance"], abs=1e-3)
+
+
 def test_every_published_video_has_its_document() -> None:
     told = {name for path in PUBLISHED for name in read_strict_json(path)["files"]}
-    films = {path.relative_to(ROOT).as_posix() for path in (ROOT / "videos").glob("*.[mg]*")}
-    assert films == told
+    assert {name for name in COMMITTED if name.endswith((".mp4", ".gif"))} == told
