@@ -122,7 +122,8 @@ def results_page() -> str:
         parts += ["### Throughput", story, _markdown(rows)]
     parts += _chapter5()
     if len(rows := chapter9_tables.policies()) > 1:
-        parts += [f"## {chapter9_tables.TITLE}", _markdown(rows), f"Book: {chapter9_tables.BOOK}."]
+        parts += [f"## {chapter9_tables.TITLE}", _markdown(rows)]
+        parts += [f"Book: {chapter9_tables.BOOK}.", chapter9_tables.WHY]
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
     parts += ["## Schemas", _markdown([["schema", "document"], *_schemas()])]

@@ -1,36 +1,25 @@
-"""What `test_videos` looks at, drawn in a process of its own: ``python drawn.py FILE.npz``.
-
-Pytest's process may have been told to load no OpenGL.
-"""
+"""Pictures that `test_videos` looks at; functions for a process that can draw."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from robotics_rl import rendering
+from robotics_rl.envs.fetch import FetchBatch
+from robotics_rl.envs.pixels import PixelBatch, View
+from robotics_rl.envs.renderer import FOR_PEOPLE, FrameRenderer
+from robotics_rl.filming import Projector, Take
 from robotics_rl.schemas import Episode
 
-TASKS = ("Reach", "Push", "PickAndPlace", "Slide")
 SEED, N_STEPS, SMALL = 3, 4, 160
 ACTIONS = np.linspace(-1.0, 1.0, 4 * N_STEPS, dtype=np.float32).reshape(N_STEPS, 4)
 
 
-def main(path: str) -> None:
-    rendering.choose_backend()
-    pictures = {**side_by_side(), **goals()}
-    np.savez(path, **pictures)
-
-
 def side_by_side() -> dict[str, Any]:
     """A policy's pictures and those for people: together, one after the other's end, and alone."""
-    from robotics_rl.envs.pixels import PixelBatch, View
-    from robotics_rl.filming import Projector
-
     policys = PixelBatch("FetchPush-v4", 1, View(camera="close"))
     seen = {"policy_alone": _played(policys)}
     peoples = Projector("FetchPush-v4", SMALL)
@@ -68,9 +57,7 @@ def _played_distance(batch: Any) -> float:
     return float(np.linalg.norm(seen["achieved_goal"] - seen["desired_goal"]))
 
 
-def _take(distance: float) -> Any:
-    from robotics_rl.filming import Take
-
+def _take(distance: float) -> Take:
     episode = Episode(
         seed=SEED,
         return_=0.0,
@@ -96,16 +83,13 @@ def _is_refused(projector: Any, distance: float) -> bool:
 
 def goals() -> dict[str, Any]:
     """By task: pixels that the goal takes, in every corner of where goals and objects may be."""
-    from robotics_rl.envs.fetch import FetchBatch
-    from robotics_rl.envs.renderer import CAMERAS, FrameRenderer
-
     shown = {}
-    for task in TASKS:
+    for task in FOR_PEOPLE:
         with closing(FetchBatch(f"Fetch{task}-v4", 1)) as batch:
             batch.reset_all([SEED])
             model, [data] = batch.task.model, batch.data
-            bare = FrameRenderer(model, SMALL, CAMERAS[task], msaa=4)
-            full = FrameRenderer(model, SMALL, CAMERAS[task], msaa=4, show_goal=True, halo=0.05)
+            bare = FrameRenderer(model, SMALL, FOR_PEOPLE[task], msaa=4)
+            full = FrameRenderer(model, SMALL, FOR_PEOPLE[task], msaa=4, show_goal=True, halo=0.05)
             shown[task] = np.array(
                 [
                     (bare.draw(data, place) != full.draw(data, place)).any(axis=0).sum()
@@ -131,7 +115,3 @@ def _corners(task: Any) -> list[Any]:
         for x, y in product((-task.obj_range, task.obj_range), repeat=2):
             corners.append(np.array([centre[0] + x, centre[1] + y, task.height_offset]))
     return corners
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -40,7 +40,8 @@ class Camera:
 CAMERAS = {
     "default": Camera(2.5, 132.0, -14.0, (1.3, 0.75, 0.55)),  # of Gymnasium-Robotics: all of it
     "close": Camera(1.0, 132.0, -30.0, (1.34, 0.75, 0.47)),  # the block and where it may go
-    # For people, a task each: the arm, the table, and wherever object and goal may be.
+}
+FOR_PEOPLE = {  # by task: the arm, the table, and wherever object and goal may be
     "Reach": Camera(1.25, 132.0, -22.0, (1.3, 0.75, 0.54)),
     "Push": Camera(1.2, 132.0, -32.0, (1.3, 0.75, 0.5)),
     "PickAndPlace": Camera(1.45, 132.0, -20.0, (1.3, 0.75, 0.6)),
@@ -101,6 +102,7 @@ class FrameRenderer:
         self._place_marker(goal)
         if self._halo:
             self._add_halo(goal)
+        self._picture.fill(0)  # a damaged context writes nothing, and the last picture is not blank
         self._renderer.render(out=self._picture)
         if self._picture.min() == self._picture.max():
             raise RuntimeError("an empty picture: another OpenGL context disturbed this one")
