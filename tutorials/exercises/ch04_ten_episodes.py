@@ -19,8 +19,8 @@ for number in range(1, 11):
     stored = process_episode_with_her(episode, sparse_reward)  # future, k = 4, her_ratio 0.8
     before, after = map(compute_success_fraction, (episode.transitions, stored))
     distances += [np.linalg.norm(step.achieved_goal - step.desired_goal) for step in stored]
-    print(f"{number:7}{len(episode):7}{len(stored):8}{len(stored) / len(episode):7.2f}"
-          f"{before:16.2f}{after:7.2f}")  # fmt: skip
+    print(f"{number:7}{len(episode):7}{len(stored):8}{len(stored) / len(episode):7.2f}", end="")
+    print(f"{before:16.2f}{after:7.2f}")
 
 edges = [0.0, 0.05, 0.1, 0.2, 0.4, 1.0, 20.0]
 counts, _ = np.histogram(distances, edges)

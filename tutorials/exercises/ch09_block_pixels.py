@@ -21,7 +21,7 @@ for camera in CAMERAS:
     without = renderer.draw(data, goal).astype(int)
     seen = np.abs(with_block - without).max(axis=0) > 40  # of 255: shadows change less
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    print(f"camera {camera:8} {seen.sum():4} of {seen.size} pixels, "
-          f"{np.ptp(columns) + 1} wide and {np.ptp(rows) + 1} high")  # fmt: skip
+    print(f"camera {camera:8} {seen.sum():4} of {seen.size} pixels", end=", ")
+    print(f"{np.ptp(columns) + 1} wide and {np.ptp(rows) + 1} high")
     renderer.close()
     batch.close()
