@@ -85,11 +85,10 @@ def runs_under(folder: Path) -> Iterator[Runs]:
 def learning_curves(runs: Sequence[Runs], path: Path) -> None:
     """Success and return over environment steps: mean and range over seeds, the book's target."""
     env_id = runs[0].env_id
-    caption = (
-        f"{env_id}. Lines: mean over training seeds; bands: from the lowest to the highest seed. "
-        f"{SMOOTHED} Dashed: what the book's experiment card asks of the evaluated policy. "
-        f"{_sources(runs)}"
-    )
+    caption = f"{env_id}. {_lines(runs)} {SMOOTHED} "
+    if any(one.criteria() for one in runs):
+        caption += "Dashed: what the book's experiment card asks of the evaluated policy. "
+    caption += _sources(runs)
     with plotting.figure(path, 7.5, 3.9, caption) as figure:
         panels = figure.subplots(1, len(PANELS))
         for panel, (column, (label, metric)) in zip(panels, PANELS.items(), strict=True):
@@ -106,11 +105,7 @@ def learning_curves(runs: Sequence[Runs], path: Path) -> None:
 
 def entropy_coefficient(runs: Sequence[Runs], path: Path) -> None:
     """α of SAC over environment steps, beside the values that the book prints."""
-    caption = (
-        "Lines: mean over training seeds; bands: from the lowest to the highest seed. "
-        f"{_sources(runs)}"
-    )
-    with plotting.figure(path, 6.0, 3.6, caption) as figure:
+    with plotting.figure(path, 6.0, 3.6, f"{_lines(runs)} {_sources(runs)}") as figure:
         axes = figure.add_subplot()
         for number, one in enumerate(runs):
             _draw_runs(axes, one, "ent_coef", number, f"{one.title} on {one.env_id}")
@@ -227,6 +222,13 @@ def _draw_floor(axes: Axes, env_id: str) -> None:
 def _seeds_in(source: Path, document: dict[str, Any]) -> str:
     seeds = ", ".join(str(row["seed"]) for row in document["rows"])
     return f"{source.as_posix()}: seeds {seeds}"
+
+
+def _lines(runs: Sequence[Runs]) -> str:
+    """What lines and bands are."""
+    if any(len(one.seeds) > 1 for one in runs):
+        return "Lines: mean over training seeds; bands: from the lowest to the highest seed."
+    return "One training seed."
 
 
 def _sources(runs: Sequence[Runs]) -> str:

@@ -32,6 +32,7 @@ PPO_DEMOS = {"CartPole-v1": "ppo_cartpole", "FetchReachDense-v4": "ppo_dense_rea
 SAC_DEMO = "sac_pendulum_demo"
 RUN_NAMES = ("ppo", "sac_her", "sac")  # of learning curves, in this order
 SEED = 0  # of resets
+ENVS = ("FetchReachDense-v4", "FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Asked:
     """The flags."""
 
     out_dir: str = "figures"
-    envs: Sequence[str] = ("FetchReach-v4", "FetchPush-v4", "FetchPickAndPlace-v4")
+    envs: Sequence[str] = ENVS
     runs: Sequence[str] = ()  # none: the published ones
 
 

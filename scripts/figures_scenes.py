@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from robotics_rl import plotting
 from robotics_rl.envs import make_env
-from robotics_rl.envs.renderer import Camera, Frame, FrameRenderer
+from robotics_rl.envs.renderer import FOR_PEOPLE, Camera, Frame, FrameRenderer
+from robotics_rl.filming import task_of
 
 Places = Mapping[str, NDArray[np.float64]]  # name → position (3,), metres
 SIZE = 1080  # pixels a side; more than are printed, so that edges are smooth
-AZIMUTH, ELEVATION = 132.0, -30.0  # degrees; from the front, as the camera `close` of policies
-NEAREST = 1.0  # metres; from there the forearm is in the picture too
-ROOM = 3.5  # times the farthest place from the middle of all, from where there is some air
 NBSP = "\N{NO-BREAK SPACE}"
-HALO = [withStroke(linewidth=3, foreground="white")]  # or a line on something dark is lost
+OUTLINE = [withStroke(linewidth=3, foreground="white")]  # or a line on something dark is lost
 
 
 def env_setup(env_id: str, seed: int, path: Path) -> None:
@@ -30,7 +28,7 @@ def env_setup(env_id: str, seed: int, path: Path) -> None:
         observation, _ = env.reset(seed=seed)
         task: Any = env.unwrapped
         places = places_of(observation, has_object=task.has_object)
-        camera = camera_at(places)
+        camera = FOR_PEOPLE[task_of(env_id)]
         frame = _draw(task, camera, places["goal"])
         fovy = float(task.model.vis.global_.fovy)
         threshold = float(task.distance_threshold)
@@ -39,8 +37,8 @@ def env_setup(env_id: str, seed: int, path: Path) -> None:
     what = "object" if "object" in places else "gripper"
     caption = (
         f"{env_id} after a reset with seed {seed}. The {what} is {100 * away:.1f}{NBSP}cm from the "
-        f"goal; a step succeeds within {100 * threshold:g}{NBSP}cm. Lines end where the positions "
-        "(x, y, z) of the simulation are in the picture."
+        f"goal; a step succeeds within {100 * threshold:g}{NBSP}cm (the ball). Lines "
+        "end where the positions (x, y, z) of the simulation are in the picture."
     )
     with plotting.figure(path, 6.0, 4.5, caption) as figure:
         axes = figure.add_subplot(anchor="W")
@@ -57,15 +55,6 @@ def places_of(observation: Mapping[str, NDArray[np.float64]], *, has_object: boo
     if has_object:
         places["object"] = observation["achieved_goal"]
     return {**places, "goal": observation["desired_goal"]}
-
-
-def camera_at(places: Places) -> Camera:
-    """Close enough for people, far enough for all places."""
-    positions = np.array(list(places.values()))
-    middle = (positions.min(axis=0) + positions.max(axis=0)) / 2
-    radius = float(np.linalg.norm(positions - middle, axis=1).max())
-    x, y, z = map(float, middle)
-    return Camera(max(NEAREST, ROOM * radius), AZIMUTH, ELEVATION, (x, y, z))
 
 
 def label(axes: Axes, places: Places, pixels: NDArray[np.float64]) -> None:
@@ -91,7 +80,7 @@ def label(axes: Axes, places: Places, pixels: NDArray[np.float64]) -> None:
                 "relpos": (0.0, 0.5),
                 "shrinkA": 3,
                 "shrinkB": 0,
-                "path_effects": HALO,
+                "path_effects": OUTLINE,
             },
         )
         axes.plot(*pixel, "o", color="white", markeredgecolor="black", markersize=3.5)
@@ -109,7 +98,9 @@ def _ends_of_lines(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _draw(task: Any, camera: Camera, goal: NDArray[np.float64]) -> Frame:
-    renderer = FrameRenderer(task.model, SIZE, camera, msaa=4, show_goal=True)
+    renderer = FrameRenderer(
+        task.model, SIZE, camera, msaa=4, show_goal=True, halo=task.distance_threshold
+    )
     frame = renderer.draw(task.data, goal)
     renderer.close()
     return frame

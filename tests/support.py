@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
-import numpy as np
 import torch
 
 from robotics_rl import cli
@@ -83,20 +82,13 @@ def start(script: str, *arguments: str, **environment: str) -> subprocess.Popen[
     )
 
 
-def in_another_process(code: str) -> list[Any]:
-    """The arrays that Python code saves as ``seen.npz``: this process cannot draw scenes."""
-    paths = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "scripts")))}
-    subprocess.run([sys.executable, "-c", code], env={**os.environ, **paths}, check=True)
-    with np.load("seen.npz") as saved:
-        return list(saved.values())
-
-
 @cache
 def _loaded(script: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"script_{Path(script).stem}", ROOT / script)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # where dataclasses look for what annotations name
     spec.loader.exec_module(module)
     return module
 

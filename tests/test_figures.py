@@ -52,7 +52,9 @@ class Drawn:
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory, trained_ppo: Trained) -> Drawn:
+def everything(
+    tmp_path_factory: pytest.TempPathFactory, trained_ppo: Trained, drawing: None
+) -> Drawn:
     folder = tmp_path_factory.mktemp("everything")
     trained_ppo.copy_to(folder)
     with contextlib.chdir(folder):

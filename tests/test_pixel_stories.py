@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import pixel_probe
 import pytest
 from ch09_pixel_push import CARD
 from pixel_toy import BLOCK, FRAME_STACK, REACH, SIZE, PixelPoint, draw, success_rate
-from support import in_another_process, read_strict_json, run_script, start, succeed, tree
+from support import ROOT, read_strict_json, run_script, start, succeed, tree
 
 SCRIPT = "scripts/ch09_pixel_push.py"
 
@@ -134,13 +137,21 @@ def test_pictures_differ_in_what_is_to_be_found(workdir: Path) -> None:
     code += "rendering.choose_backend()\n"
     code += "seen = [pixel_probe.take('close', s, 6, 0) for s in (5, 5, 50)]\n"
     code += "np.savez('seen', *(one.frames for one in seen), *(one.places for one in seen))"
-    first, again, others, *places = in_another_process(code)
+    first, again, others, *places = _in_another_process(code)
     assert first.shape == (6, 3, 84, 84)
     assert np.array_equal(first, again)
     assert not np.array_equal(first, others)
     spread = places[0].std(axis=0)
     assert spread[0, :2].min() > 0.02, "blocks"
     assert spread[1].min() > 0.01, "grippers"
+
+
+def _in_another_process(code: str) -> list[Any]:
+    """What it saved."""
+    paths = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "scripts")))}
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **paths}, check=True)
+    with np.load("seen.npz") as saved:
+        return list(saved.values())
 
 
 @pytest.mark.parametrize("encoder", pixel_probe.ENCODERS)
