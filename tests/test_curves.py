@@ -14,7 +14,7 @@ SAC = ["--algo", "sac", *TINY_OFF_POLICY, "--total-steps", "1100"]
 RUNS = {
     "ppo/FetchReachDense-v4": [*TINY_PPO, "--total-steps", "256"],
     "sac/FetchReachDense-v4": [*SAC, "--env", "FetchReachDense-v4"],
-    "sac_her/FetchPush-v4": [*SAC, "--env", "FetchPush-v4", "--her"],
+    "sac_her/FetchPush-v4": [*SAC, "--env", "FetchPush-v4", "--her", "--ent-coef", "auto"],
 }
 READ = {  # by the book
     "ppo/FetchReachDense-v4": (
