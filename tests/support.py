@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from check_repro import differing_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
@@ -144,32 +145,13 @@ def tensors(checkpoint: Path, entry: str = "policy.pth") -> Any:
 
 def assert_equal_weights(first: Path, second: Path) -> None:
     """Policy and optimizers are equal bit for bit."""
-    with zipfile.ZipFile(first) as archive:
-        entries = [name for name in archive.namelist() if name.endswith(".pth")]
-    assert "policy.pth" in entries
-    for entry in entries:
-        _assert_equal(tensors(first, entry), tensors(second, entry), entry)
+    assert differing_tensors(first, second) == []
 
 
 def have_equal_weights(first: Path, second: Path) -> bool:
     """Whether the policies are equal bit for bit."""
     one, other = tensors(first), tensors(second)
     return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def _assert_equal(one: Any, other: Any, where: str) -> None:
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            _assert_equal(one[key], other[key], f"{where}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            _assert_equal(left, right, f"{where}/{index}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), f"{where} differs by {(one - other).abs().max()}"
-    else:
-        assert one == other, where
 
 
 def rewrite_entries(checkpoint: Path, change: Callable[[str, bytes], bytes]) -> None:
