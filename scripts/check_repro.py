@@ -195,7 +195,7 @@ def _parts(name: str, value: Any) -> Iterator[tuple[str, tuple[str, bytes]]]:
         for index, part in enumerate(value):
             yield from _parts(f"{name}/{index}", part)
     elif hasattr(value, "numpy"):
-        array = value.cpu().numpy()
+        array = value.detach().cpu().numpy()
         yield name, (f"{array.dtype} {array.shape}", array.tobytes())
     else:
         yield name, (type(value).__name__, repr(value).encode())
