@@ -45,6 +45,19 @@ def cores(document: Mapping[str, Any]) -> str:
     return f"{n} core{'s' * (n > 1)}"
 
 
+def machine(document: Mapping[str, Any]) -> str:
+    """What a training computed on, as its metadata says."""
+    if document["device"] == "cpu":
+        return f"{cores(document)} of {document['device_name']}"
+    return f"an {document['device_name']} beside {cores(document)}"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first row is its header."""
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([header, "|" + " --- |" * len(rows[0]), *body])
+
+
 def _rate(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "not defined here"

@@ -11,7 +11,7 @@ from benchmark_tables import Rows
 from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores
+from robotics_rl.reporting import machine
 
 RESULTS = Path(EvalSettings.results_dir)
 TITLE, BOOK = ch09.CARD.title, ch09.CARD.book
@@ -24,7 +24,7 @@ def headlines() -> Rows:
         [
             f"{TITLE}: {metadata['steps_done']:,} steps",
             f"`python {ch09.SCRIPT} {ch09.CARD.fast_path} --run-tag {metadata['run_tag']}`",
-            f"{clock(metadata['training']['wall_seconds'])} on {_machine(metadata)}",
+            f"{clock(metadata['training']['wall_seconds'])} on {machine(metadata)}",
             dense_reach_tables.summary(result["aggregate"]),
             BOOK,
         ]
@@ -47,7 +47,7 @@ def policies() -> Rows:
                 settings["camera"],
                 f"{metadata['steps_done']:,}",
                 f"{metadata['gradient_steps']:,}",
-                f"{clock(metadata['training']['wall_seconds'])} on {_machine(metadata)}",
+                f"{clock(metadata['training']['wall_seconds'])} on {machine(metadata)}",
                 f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
                 f"{mean['success_rate_unsolved_start']:.2f}",
                 f"{mean['return_mean']:.2f}",
@@ -62,9 +62,3 @@ def _published() -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
     for path in sorted(RESULTS.rglob(f"{ch09.CARD.chapter}_*_eval.json")):
         result = read_json(path)
         yield path, result, read_json(metadata_path(Path(result["checkpoint"])))
-
-
-def _machine(metadata: dict[str, Any]) -> str:
-    if metadata["device"] == "cpu":
-        return cores(metadata)
-    return f"an {metadata['device_name']} beside {cores(metadata)}"
