@@ -175,7 +175,7 @@ def _use(checkpoint: Path, metadata: Document) -> Iterator[str]:
     yield f"```python\n{code(checkpoint, metadata)}{_EPISODE}```"
 
 
-_EPISODE = """
+_EPISODE = """\
 observation, _ = env.reset(seed=0)
 done = False
 while not done:
@@ -196,7 +196,9 @@ from stable_baselines3 import {algorithm}
 
 gym.register_envs(gymnasium_robotics)
 env = gym.make("{metadata["env_id"]}")
-policy = {algorithm}.load("{checkpoint}", device="cpu")
+
+path = "{checkpoint}"
+policy = {algorithm}.load(path, device="cpu")
 """
 
 
@@ -226,16 +228,15 @@ camera = {{
     "elevation": {camera.elevation},
     "lookat": np.array({list(camera.lookat)}),
 }}
-size = {{"width": {side}, "height": {side}}}
-env = gym.make(
-    "{metadata["env_id"]}", render_mode="rgb_array", default_camera_config=camera, **size
-)
+drawn = {{"render_mode": "rgb_array", "width": {side}, "height": {side}}}
+env = gym.make("{metadata["env_id"]}", default_camera_config=camera, **drawn)
 scene = env.unwrapped.model
 scene.vis.quality.offsamples = {pixels.msaa}{hide}
-env = PixelObservationWrapper(
-    env, image_size=({pixels.image_size}, {pixels.image_size}), frame_stack={pixels.frame_stack}
-)
-policy = {metadata["algo"].upper()}.load("{checkpoint}", device="cpu")
+size = ({pixels.image_size}, {pixels.image_size})
+env = PixelObservationWrapper(env, image_size=size, frame_stack={pixels.frame_stack})
+
+path = "{checkpoint}"
+policy = {metadata["algo"].upper()}.load(path, device="cpu")
 """
 
 
