@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import benchmark_tables
+import book_figures
+import book_table
 import ch00_proof_of_life
 import ch01_env_anatomy
 import ch04_her_sparse_reach_push
@@ -25,7 +27,6 @@ from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
 from robotics_rl.reporting import markdown
-from robotics_rl.solving_tables import spread
 
 BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
@@ -97,7 +98,7 @@ def _proof_of_life() -> list[str]:
         f"`python {ch00_proof_of_life.SCRIPT} all`",
         clock(run["wall_seconds"]),
         f"{len(run['seconds'])} of {len(ch00_proof_of_life.TESTS)} tests passed",
-        ch00_proof_of_life.BOOK,
+        book_figures.PROOF_OF_LIFE,
     ]
 
 
@@ -120,6 +121,7 @@ def results_page() -> str:
         "Made by `python scripts/report.py` from the JSON documents in this folder; "
         "nothing here is typed by hand.",
     ]
+    parts += ["## What the book says, and what was measured", markdown(book_table.rows())]
     for card in dense_reach_tables.CARDS:
         parts += _chapter(card)
     if found := dense_reach_tables.throughput():
@@ -150,8 +152,8 @@ def _chapter5() -> Iterator[str]:
     for env_id, document in chapter5_tables.comparisons():
         yield f"### HER and no HER on {env_id}"
         yield markdown(chapter5_tables.comparison(document))
-        yield f"Book: {chapter5_tables.BOOK[env_id]}."
-        yield chapter5_tables.differences(env_id, document)
+        yield f"Book: {book_figures.RESULTS[env_id].text}."
+        yield f"**Why not the book's figures?** {chapter5_tables.differences(env_id, document)}"
     for path, analysis in chapter5_tables.sweeps():
         yield (
             f"### [Sweep on {analysis['env_id']}]({path.relative_to(EvalSettings.results_dir)}): "
@@ -190,16 +192,12 @@ def _labs() -> str:
     rows = [["what was learned", "seeds", "each was to reach", "median (range)", "book", "command"]]
     for path in sorted(lab_seeds.FOLDER.glob("*.json")):
         document, demo = read_json(path), lab_seeds.DEMOS[path.stem]
-        found = {
-            words: spread([n for row in document["rows"] if (n := value(row)) is not None], ",.4g")
-            for words, value in demo.figures.items()
-        }
         rows.append(
             [
                 f"[{document['title']}]({path.relative_to(EvalSettings.results_dir)})",
                 f"{document['n_learned']} of {len(document['rows'])}",
                 document["target"],
-                "; ".join(f"{words} {values}" for words, values in found.items()),
+                lab_seeds.figures_of(path.stem, document),
                 demo.book,
                 f"`{shlex.join(document['command'])}`",
             ]
