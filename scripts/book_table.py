@@ -215,7 +215,8 @@ def _sweep() -> Found | None:
         if analysis["env_id"] == ch04_sweep.PUSH:
             ends = (analysis["ranking"][place] for place in (0, -1))
             best, worst = (
-                f"{book_figures.of_levels(one['parameters'])}: {one['mean']:.1%} ± {one['sd']:.1%}"
+                f"{book_figures.of_levels(one['parameters'])}: {100 * one['mean']:.1f} % "
+                f"(sd over seeds {100 * one['sd']:.1f})"
                 for one in ends
             )
             runs = f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
@@ -263,7 +264,7 @@ _EXPECTED = lab_seeds.RELABELLING["n_steps"] * (
 )
 _HER_WHY = (
     f"Which steps are relabelled is drawn: {_EXPECTED:g} transitions on average. How many succeed "
-    "is up to how often the walk comes back to where it was."
+    "is up to how far the walk goes in a step, which is the lab's own choice."
 )
 _CARTPOLE, _PENDULUM = ("ppo_cartpole",), ("sac_pendulum", "sac_pendulum_demo")
 ROWS: Mapping[str, Row] = {
