@@ -95,7 +95,7 @@ def checkpoint_evaluations(results_dir: str) -> Iterator[tuple[Path, dict[str, A
     Left out is what was moved aside, and what a sweep is made of: its table alone is published.
     """
     for path in sorted(Path(results_dir).rglob("*_eval.json")):
-        if {"previous", "sweep"} & set(path.parts):
+        if {"previous", "sweep"} & set(path.relative_to(results_dir).parts):
             continue
         document = read_json(path)
         if document["checkpoint"]:

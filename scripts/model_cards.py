@@ -37,12 +37,13 @@ Evaluations = Sequence[tuple[Path, Document]]
 
 
 def cards() -> Iterator[tuple[Path, str]]:
-    """Path and text of the card of every checkpoint whose evaluation is here."""
+    """Path and text of the card of every checkpoint that was evaluated."""
     found: dict[Path, list[tuple[Path, Document]]] = {}
     for path, result in artifacts.checkpoint_evaluations(EvalSettings.results_dir):
         found.setdefault(Path(result["checkpoint"]), []).append((path, result))
     for checkpoint, evaluations in found.items():
-        if not (checkpoint.is_relative_to(Run.checkpoints_dir) and checkpoint.exists()):
+        is_ours = checkpoint.is_relative_to(Run.checkpoints_dir)
+        if not (is_ours and checkpoint.exists() and metadata_path(checkpoint).exists()):
             continue
         metadata = read_json(metadata_path(checkpoint))
         same = [(path, result) for path, result in evaluations if _is_of(result, metadata)]

@@ -112,6 +112,12 @@ def test_a_random_policy_within_the_book_s_ranges_needs_no_reason(workdir: Path)
     assert row("random")[1] == ""
 
 
+def test_the_her_lab_is_expected_to_store_as_many_as_it_does(published: None) -> None:
+    measured, why = row("her_relabeler")
+    assert "210 transitions on average" in why
+    assert measured.startswith("[10 of 10 seeds](labs/her_relabeler.json): transitions 21")
+
+
 def test_a_journey_tells_of_learned_entropy(workdir: Path) -> None:
     arms: dict[str, dict[str, Any]] = {"learned": {"ent_coef": "auto"}, "fixed": {}}
     runs = [

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,12 +98,14 @@ def test_an_evaluation_of_another_checkpoint_makes_no_card(published: Trained) -
     sha256 = read_strict_json(RESULT)["checkpoint_sha256"]
     edit_json(RESULT, checkpoint_sha256="0" * 64)
     assert list(model_cards.cards()) == []
-    edit_json(RESULT, checkpoint_sha256=sha256, checkpoint="/elsewhere/x.zip")
+    shutil.copytree("checkpoints", "elsewhere")
+    edit_json(RESULT, checkpoint_sha256=sha256, checkpoint=f"elsewhere/{published.name}.zip")
     assert list(model_cards.cards()) == []
     edit_json(RESULT, checkpoint=f"checkpoints/{published.name}.zip")
     assert len(list(model_cards.cards())) == 1
-    published.checkpoint.unlink()
-    assert list(model_cards.cards()) == []
+    for path in (published.metadata, published.checkpoint):
+        path.unlink()
+        assert list(model_cards.cards()) == []
 
 
 def test_the_python_of_cards_acts_as_the_results_say_without_this_project() -> None:
