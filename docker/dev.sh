@@ -54,6 +54,7 @@ run_in_container() {
   options=(--rm --init --interactive --volume "$PWD:/workspace" --workdir /workspace)
   [[ ! -t 0 || ! -t 1 ]] || options+=(--tty)
   [[ ${1:-} != tensorboard ]] || options+=(--publish 6006:6006)
+  [[ ${1:-} != mkdocs ]] || options+=(--publish 127.0.0.1:8000:8000 --env MKDOCS_DEV_ADDR=0.0.0.0:8000)
   add_user
   add_gpu "$image"
   add_environment

@@ -184,6 +184,7 @@ version_of() { "$python" -c "from importlib.metadata import version; print(versi
 
 enter() {
   export VIRTUAL_ENV=$PWD/$venv PATH=$bin:$PATH
+  export NO_MKDOCS_2_WARNING=1 # the theme's notice about other programs; the versions are locked
   unset PYTHONHOME
   # The shell starts from the environment, not from a ~/.bashrc that may put another Python first.
   (($#)) || exec bash --rcfile "$bin/activate"

@@ -100,6 +100,7 @@ def side_by_side(
     seeds: Sequence[int],
     n_threads: int,
     make_batch: Callable[[str, int, int], Any] | None = None,
+    tapes: list[Array] | None = None,
 ) -> Iterator[Episode]:
     """Play the episodes of a Fetch task many at a time, with a policy that acts without noise.
 
@@ -112,6 +113,7 @@ def side_by_side(
         seeds: reset seeds, one per episode.
         n_threads: threads that step.
         make_batch: makes what is stepped of id, number and threads; a ``FetchBatch`` where None.
+        tapes: gets the actions of every episode, (length, n_actions).
     """
     from robotics_rl.envs.fetch import FetchBatch  # loads MuJoCo
 
@@ -135,6 +137,8 @@ def side_by_side(
                 for row, trace in enumerate(traces):
                     trace.add(actions[row], float(step.rewards[row]), step.successes[row])
             for row, trace in enumerate(traces):
+                if tapes is not None:
+                    tapes.append(np.array(trace.actions, dtype=actions.dtype))
                 yield trace.episode({key: part[row] for key, part in observation.items()})
 
 

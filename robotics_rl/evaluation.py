@@ -1,6 +1,6 @@
 """Evaluate: one verb from a checkpoint, or the name of a baseline, to a JSON of results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from robotics_rl import artifacts, checkpoints, config, envs
 from robotics_rl.config import EvalSettings
 from robotics_rl.devices import resolve_device
 from robotics_rl.envs import Env, MakeEnv
-from robotics_rl.episodes import BASELINES, Actor, one_by_one, side_by_side
+from robotics_rl.episodes import BASELINES, Actor, Array, one_by_one, side_by_side
 from robotics_rl.errors import UsageError
 from robotics_rl.learners.pixels import Eyes, MakeVision
 from robotics_rl.playing import Subject, play
 from robotics_rl.provenance import usable_cores
-from robotics_rl.schemas import Evaluation, Metadata
+from robotics_rl.schemas import Episode, Evaluation, Metadata
 from robotics_rl.video import Recorder, write_mp4
 
 
@@ -41,37 +41,30 @@ def evaluate(
     Raises:
         UsageError: it cannot be carried out; nothing was written.
     """
-    device = resolve_device(settings.device)
-    metadata = _metadata(settings)
-    env_id = settings.env or (metadata.env_id if metadata else None)
-    if env_id is None:
-        raise UsageError("the environment is not known; name it with --env")
-    env = make_env(env_id, render_mode="rgb_array" if settings.video else None)
-    if env.spec is None or env.spec.max_episode_steps is None:
-        raise UsageError(f"{env_id} has no time limit, so an episode may never end; choose another")
-    eyes = _eyes(settings, metadata, make_vision)
-    actor, subject = _actor(settings, env, device, eyes)
-    outputs = _Outputs.of(settings, metadata, subject, env_id, chapter)
+    player = Player.of(settings, make_env, make_vision)
+    env_id = player.env_id
+    outputs = _Outputs.of(settings, player.metadata, player.subject, env_id, chapter)
     recorder = Recorder(settings.n_video_episodes if settings.video else 0)
     deterministic = settings.deterministic and settings.baseline != "random"
     together = _side_by_side(settings, env_id, make_env)
     _say_how(settings, together=together)
     if together:
-        make_batch = eyes.make_batch if eyes else None
-        episodes = side_by_side(actor, env_id, seeds, usable_cores(), make_batch)
+        episodes = player.side_by_side(seeds)
     else:
-        episodes = one_by_one(actor, env, seeds, deterministic=deterministic, recorder=recorder)
+        episodes = one_by_one(
+            player.actor, player.env, seeds, deterministic=deterministic, recorder=recorder
+        )
     result = play(
         episodes,
         len(seeds),
-        subject,
+        player.subject,
         env_id=env_id,
         engine="fast" if together else "sb3",
         deterministic=deterministic,
-        device=device,
+        device=player.device,
         show_progress=settings.progress,
     )
-    env.close()
+    player.env.close()
     same = ("algo", "env_id", "checkpoint_sha256", "seeds", "deterministic")
     artifacts.keep_other(
         outputs.result,
@@ -83,6 +76,49 @@ def evaluate(
         write_mp4(outputs.video, recorder.frames)
         print(f"OK: wrote {outputs.video}")
     return result, outputs.result
+
+
+@dataclass(frozen=True)
+class Player:
+    """Who plays, and where."""
+
+    actor: Actor
+    subject: Subject
+    metadata: Metadata | None
+    env: Env
+    env_id: str
+    eyes: Eyes | None  # what a policy sees with that was trained on pictures
+    device: str
+
+    @classmethod
+    def of(
+        cls, settings: EvalSettings, make_env: MakeEnv, make_vision: MakeVision | None
+    ) -> "Player":
+        """The baseline, or the policy loaded from its checkpoint.
+
+        Raises:
+            UsageError: there is none, or it cannot be played.
+        """
+        device = resolve_device(settings.device)
+        metadata = _metadata(settings)
+        env_id = settings.env or (metadata.env_id if metadata else None)
+        if env_id is None:
+            raise UsageError("the environment is not known; name it with --env")
+        env = make_env(env_id, render_mode="rgb_array" if settings.video else None)
+        if env.spec is None or env.spec.max_episode_steps is None:
+            raise UsageError(
+                f"{env_id} has no time limit, so an episode may never end; choose another"
+            )
+        eyes = _eyes(settings, metadata, make_vision)
+        actor, subject = _actor(settings, env, device, eyes)
+        return cls(actor, subject, metadata, env, env_id, eyes, device)
+
+    def side_by_side(
+        self, seeds: Sequence[int], tapes: list[Array] | None = None
+    ) -> Iterator[Episode]:
+        """Play the episodes of a Fetch task many at a time; ``tapes`` gets their actions."""
+        make_batch = self.eyes.make_batch if self.eyes else None
+        return side_by_side(self.actor, self.env_id, seeds, usable_cores(), make_batch, tapes)
 
 
 def _eyes(
@@ -97,7 +133,8 @@ def _eyes(
     if settings.video or settings.engine != "fast" or not settings.deterministic:
         raise UsageError(
             f"{settings.ckpt} sees pictures, and such policies are played side by side and without "
-            "noise; leave out --video, --engine and --no-deterministic"
+            "noise; leave out --video, --engine and --no-deterministic (to film it, use "
+            "scripts/generate_demo_videos.py)"
         )
     return Eyes(make_vision, values)
 

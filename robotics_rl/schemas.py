@@ -110,6 +110,16 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Video:
+    """What a video shows: episodes that were evaluated as ever, and drawn again."""
+
+    schema: ClassVar[str] = "video/1"
+    files: list[str]
+    grid: tuple[int, int]  # rows and columns of episodes that are seen at once
+    evaluations: list[Evaluation]  # of each policy
+
+
+@dataclass(frozen=True, kw_only=True)
 class ChapterRun:
     """How long a chapter's `all` took, where it trains nothing that is published."""
 

@@ -122,7 +122,7 @@ def _milestones() -> Found | None:
     cells = []
     curves = [dense_reach_tables.curve_of(ch02.CARD, {"seed": seed}) for seed in seeds]
     for steps, (low, high) in book_figures.MILESTONES.items():
-        found = (dense_reach_tables.row_at(curve, steps) for curve in curves)
+        found = (dense_reach_tables.nearest_row(curve, steps) for curve in curves)
         rates = [row["success_rate"] or 0.0 for row in found if row]
         cells.append(f"{100 * min(rates):.0f} to {100 * max(rates):.0f} % at {steps:,}")
         middle = fmean(rates)
@@ -152,7 +152,7 @@ def _beside_ppo() -> Found | None:
     alphas = [
         f"{row['ent_coef']:.2g} at {row['env_steps']:,.0f} steps"
         for steps in book_figures.ALPHA
-        if (row := dense_reach_tables.row_at(curve, steps))
+        if (row := dense_reach_tables.nearest_row(curve, steps))
     ]
     spreads = [next(iter(one["groups"].values()))[name] for one in comparisons if one]
     apart = abs(spreads[0]["mean"] - spreads[1]["mean"])

@@ -267,18 +267,18 @@ def _over(mean: float, half_width: float | None) -> str:
 def _logged(card: Card, given: Flags) -> list[float | None]:
     """What a training's curve holds where the book tells of it; None where it ended before."""
     curve = curve_of(card, given)
-    rows = {(name, step): row_at(curve, step) for name, step in card.book_curve}
+    rows = {(name, step): nearest_row(curve, step) for name, step in card.book_curve}
     return [row[name] if row else None for (name, _), row in rows.items()]
 
 
 def _moments(card: Card, given: Flags) -> Iterator[str]:
     """What the book tells of a curve, and at which steps this one has it."""
     for name, step in card.book_curve:
-        row = row_at(curve_of(card, given), step)
+        row = nearest_row(curve_of(card, given), step)
         yield f"{name} at {_steps(row) if row else step:,} steps"
 
 
-def row_at(curve: Curve, step: int) -> dict[str, float | None] | None:
+def nearest_row(curve: Curve, step: int) -> dict[str, float | None] | None:
     """The row logged nearest to a step; None where none is near."""
     nearest = min(curve, key=lambda row: abs(_steps(row) - step))
     return nearest if abs(_steps(nearest) - step) <= TOLERANCE * step else None

@@ -20,6 +20,7 @@ import chapter9_tables
 import dense_reach_tables
 import lab_seeds
 import model_cards
+import video_tables
 
 from robotics_rl import chapters, cli, pixel_schemas, schemas
 from robotics_rl.artifacts import atomic_write, read_json
@@ -57,6 +58,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield _with_block(Path("benchmarks", "README.md"), benchmark_sections())
     yield Path("results", "README.md"), results_page()
     yield from model_cards.cards()
+    yield video_tables.FOLDER / "README.md", videos_page()
 
 
 def _with_block(page: Path, made: str) -> tuple[Path, str]:
@@ -129,11 +131,19 @@ def results_page() -> str:
         parts += ["### Throughput", story, markdown(rows)]
     parts += _chapter5()
     if len(rows := chapter9_tables.policies()) > 1:
-        parts += [f"## {chapter9_tables.TITLE}", markdown(rows), f"Book: {chapter9_tables.BOOK}."]
+        parts += [f"## {chapter9_tables.TITLE}", markdown(rows)]
+        parts += [f"Book: {chapter9_tables.BOOK}.", chapter9_tables.WHY]
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
     parts += ["## Schemas", markdown([["schema", "document"], *_schemas()])]
     return "\n\n".join(parts) + "\n"
+
+
+def videos_page() -> str:
+    """Every published video with the command that made it."""
+    made = "Made by `python scripts/report.py` from the JSON documents in this folder."
+    parts = [f"# {video_tables.TITLE}", made, video_tables.STORY]
+    return "\n\n".join([*parts, markdown(video_tables.films())]) + "\n"
 
 
 def _chapter(card: Card) -> Iterator[str]:

@@ -69,6 +69,7 @@ def test_a_run_is_named_after_its_step(workdir: Path, flags: list[str], name: st
         (["--msaa", "3"], "--msaa is 3; it must be one of: 0, 4"),
         (["--camera", "far"], "--camera is far; it must be one of: default, close"),
         (["--buffer-size", "500000000"], "the largest that fits is --buffer-size"),
+        (["--cuda-graphs", "--device", "cpu"], "--cuda-graphs needs an NVIDIA GPU; leave it out"),
     ],
 )
 def test_what_cannot_be_is_refused(workdir: Path, flags: list[str], said: str) -> None:

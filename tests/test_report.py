@@ -13,7 +13,7 @@ SCRIPT = "scripts/report.py"
 @pytest.fixture
 def published(workdir):
     """What is committed: a reader's own results beside it are no fault."""
-    names = ["results", "checkpoints", "runs", "README.md", "benchmarks/README.md"]
+    names = ["results", "checkpoints", "runs", "videos", "README.md", "benchmarks/README.md"]
     archive = subprocess.run(
         ["git", "-C", str(ROOT), "archive", "HEAD", *names], capture_output=True, check=True
     ).stdout
@@ -30,7 +30,7 @@ def test_the_committed_tables_match_the_results(published):
 CARD = "checkpoints/ppo_FetchReachDense-v4_seed0.md"
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/README.md", CARD])
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "videos/README.md", CARD])
 def test_a_typed_number_is_found_and_mended(published, page):
     text = (published / page).read_text()
     changed = text.replace("success", "succes", 1) if page != "README.md" else None

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from robotics_rl.envs.fetch import FetchBatch, Step
-from robotics_rl.envs.renderer import CAMERAS, Frame, FrameRenderer
+from robotics_rl.envs.renderer import CAMERAS, FOR_PEOPLE, Frame, FrameRenderer
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,10 @@ class View:
         size: pixels a side.
         frame_stack: newest frames side by side, so that motion shows; the first one of an episode
             stands for those before it.
-        camera: name in ``CAMERAS``.
+        camera: name in ``CAMERAS``, or task in ``FOR_PEOPLE``.
         msaa: samples per pixel, 0 or 4.
         show_goal: whether the goal's marker is drawn.
+        halo: whether it is also shown how near is near enough, through all that hides the goal.
         native: whether pictures are drawn at this size, or large and made smaller.
     """
 
@@ -28,6 +29,7 @@ class View:
     camera: str = "default"
     msaa: int = 0
     show_goal: bool = False
+    halo: bool = False
     native: bool = True
 
 
@@ -47,9 +49,10 @@ class PixelBatch(FetchBatch):
         self._renderer = FrameRenderer(
             self.task.model,
             view.size,
-            CAMERAS[view.camera],
+            (CAMERAS | FOR_PEOPLE)[view.camera],
             msaa=view.msaa,
             show_goal=view.show_goal,
+            halo=self.task.distance_threshold if view.halo else 0.0,
             native=view.native,
         )
 

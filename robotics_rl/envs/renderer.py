@@ -41,6 +41,15 @@ CAMERAS = {
     "default": Camera(2.5, 132.0, -14.0, (1.3, 0.75, 0.55)),  # of Gymnasium-Robotics: all of it
     "close": Camera(1.0, 132.0, -30.0, (1.34, 0.75, 0.47)),  # the block and where it may go
 }
+FOR_PEOPLE = {  # by task: the arm, the table, and wherever object and goal may be
+    "Reach": Camera(1.25, 132.0, -22.0, (1.3, 0.75, 0.54)),
+    "Push": Camera(1.2, 132.0, -32.0, (1.3, 0.75, 0.5)),
+    "PickAndPlace": Camera(1.45, 132.0, -20.0, (1.3, 0.75, 0.6)),
+    "Slide": Camera(1.9, 132.0, -25.0, (1.5, 0.75, 0.45)),
+}
+# How far from the eye to the goal the halo is drawn: before all else, and as large in the picture.
+_NEAR = 0.2
+_HALO = np.array([1.0, 0.0, 0.0, 0.25], dtype=np.float32)
 
 
 class FrameRenderer:
@@ -55,6 +64,8 @@ class FrameRenderer:
         msaa: samples per pixel against jagged edges, 0 or 4; without them three times as fast.
         show_goal: draw the goal's marker, for people. A policy that is told another goal in
             hindsight must not see it.
+        halo: metres around the goal to be shown as a ball, through whatever stands before it; 0:
+            none.
         native: draw at this size; else at 480 pixels a side and make it smaller, which is slow.
     """
 
@@ -66,12 +77,13 @@ class FrameRenderer:
         *,
         msaa: int = 0,
         show_goal: bool = False,
+        halo: float = 0.0,
         native: bool = True,
     ) -> None:
         model.vis.quality.offsamples = msaa  # read when the context is made
         drawn = size if native else LARGE
         self._renderer, self._size = mujoco.Renderer(model, drawn, drawn), size
-        self._camera, self._show_goal = camera.as_mujoco(), show_goal
+        self._camera, self._show_goal, self._halo = camera.as_mujoco(), show_goal, halo
         self._target = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "target0")
         self._picture = np.empty((drawn, drawn, 3), dtype=np.uint8)
         self._marker: int | None = None  # the marker's place among what is drawn
@@ -88,6 +100,9 @@ class FrameRenderer:
         """
         self._renderer.update_scene(data, self._camera)
         self._place_marker(goal)
+        if self._halo:
+            self._add_halo(goal)
+        self._picture.fill(0)  # a damaged context writes nothing, and the last picture is not blank
         self._renderer.render(out=self._picture)
         if self._picture.min() == self._picture.max():
             raise RuntimeError("an empty picture: another OpenGL context disturbed this one")
@@ -118,3 +133,17 @@ class FrameRenderer:
         marker.pos[:] = goal
         if not self._show_goal:
             marker.size[:] = 0.0
+
+    def _add_halo(self, goal: NDArray[np.float64]) -> None:
+        scene = self._renderer.scene
+        eye = np.mean([camera.pos for camera in scene.camera], axis=0)  # there are two, for 3D
+        ball = scene.geoms[scene.ngeom]
+        scene.ngeom += 1
+        mujoco.mjv_initGeom(
+            ball,
+            mujoco.mjtGeom.mjGEOM_SPHERE,
+            size=np.full(3, _NEAR * self._halo),
+            pos=eye + _NEAR * (goal - eye),
+            mat=np.eye(3).ravel(),
+            rgba=_HALO,
+        )

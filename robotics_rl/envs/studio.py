@@ -5,6 +5,7 @@ each process steps and draws its share of the simulations. What comes of it depe
 only, not on that of the processes.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ Observation = dict[str, NDArray[Any]]
 # fingers, gripper velocity, finger velocities. Everything else is of the object.
 PROPRIOCEPTION = (0, 1, 2, 9, 10, 20, 21, 22, 23, 24)
 _CHANNELS = 3
+_ENDED = "a process that draws has ended; see its error above"
 
 
 def pixel_space(env: Env, view: View) -> spaces.Dict:
@@ -178,8 +180,15 @@ class _Worker:
         self._connection.send((env_id, n_envs, view))
 
     def ask(self, method: str, *arguments: Any) -> None:
-        """Have a method of the batch called."""
-        self._connection.send((method, arguments))
+        """Have a method of the batch called.
+
+        Raises:
+            RuntimeError: the process has ended; its own error stands above.
+        """
+        try:
+            self._connection.send((method, arguments))
+        except ConnectionError:
+            raise RuntimeError(_ENDED) from None
 
     def answer(self) -> Any:
         """What it returned.
@@ -189,8 +198,8 @@ class _Worker:
         """
         try:
             return self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            raise RuntimeError("a process that draws has ended; see its error above") from None
+        except (EOFError, ConnectionError):
+            raise RuntimeError(_ENDED) from None
 
     def close(self) -> None:
         """End the process."""
@@ -201,12 +210,10 @@ class _Worker:
 def _serve(connection: Connection) -> None:
     """Answer what is asked of a batch until nobody asks."""
     batch = PixelBatch(*connection.recv())
-    while True:
-        try:
+    with contextlib.suppress(EOFError, ConnectionError):  # nobody asks, or waits for an answer
+        while True:
             method, arguments = connection.recv()
-        except (EOFError, ConnectionResetError):
-            break
-        connection.send(getattr(batch, method)(*arguments))
+            connection.send(getattr(batch, method)(*arguments))
     batch.close()
 
 

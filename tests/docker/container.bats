@@ -137,6 +137,11 @@ load helpers
   not_called '--publish'
 }
 
+@test "the tutorials are seen from this machine, and from no other" {
+  dev mkdocs serve
+  called '--publish 127.0.0.1:8000:8000 --env MKDOCS_DEV_ADDR=0.0.0.0:8000'
+}
+
 @test "without a command: the inner script gets none" {
   dev
   called 'bash docker/venv.sh .venv-docker$'

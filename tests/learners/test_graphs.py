@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from test_pixel_sac import VARIANTS, build, random_batch
@@ -34,15 +35,8 @@ def train(variant: str, policy_delay: int, *, cuda_graphs: bool) -> tuple[list[T
     torch.manual_seed(7)
     for seed in range(N_STEPS):
         batch = random_batch(seed)
-        model.normalizer.update(
-            torch.cat(
-                [
-                    torch.from_numpy(part)
-                    for part in (batch.proprioception, batch.achieved_goals, batch.desired_goals)
-                ],
-                1,
-            ).numpy()
-        )  # scales are written where a recorded step reads them
+        seen = (batch.proprioception, batch.achieved_goals, batch.desired_goals)
+        model.normalizer.update(np.concatenate(seen, 1))  # written where a recorded step reads
         model.step(model.views(batch))
         model._n_updates += 1
     return [part.detach().cpu() for part in model.policy.parameters()], model.take_losses()
