@@ -92,6 +92,7 @@ def _loaded(script: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module  # where dataclasses look for what annotations name
     spec.loader.exec_module(module)
     return module
 
