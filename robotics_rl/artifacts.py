@@ -89,6 +89,19 @@ def evaluation_name(run_name: str, env_id: str, seed: int | None) -> str:
     return f"{run_name}_{env_id.lower()}" + ("" if seed is None else f"_seed{seed}")
 
 
+def checkpoint_evaluations(results_dir: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Path and document of every evaluation of a checkpoint that is published or stands to be.
+
+    Left out is what was moved aside, and what a sweep is made of: its table alone is published.
+    """
+    for path in sorted(Path(results_dir).rglob("*_eval.json")):
+        if {"previous", "sweep"} & set(path.relative_to(results_dir).parts):
+            continue
+        document = read_json(path)
+        if document["checkpoint"]:
+            yield path, document
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder that replaces ``path`` once it is on disk.

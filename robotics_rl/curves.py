@@ -10,7 +10,8 @@ from typing import Any
 from stable_baselines3.common.logger import KVWriter, Logger, TensorBoardOutputFormat
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from robotics_rl.artifacts import atomic_write
+from robotics_rl.artifacts import RunPaths, atomic_write
+from robotics_rl.config import TrainSettings
 from robotics_rl.errors import UsageError
 
 # column → key in Stable-Baselines3's logger
@@ -31,6 +32,41 @@ _LOGGED = {
 }
 Row = Mapping[str, float | None]  # column → value; None where it was not logged
 COLUMNS = ("env_steps", "gradient_steps", "wall_seconds", *_LOGGED)
+
+Charts = dict[str, list[str]]  # title → keys in the logger
+_OUTCOME = {"success rate": ["rollout/success_rate"], "return": ["rollout/ep_rew_mean"]}
+_LOSSES = {"critic loss": ["train/critic_loss"], "actor loss": ["train/actor_loss"]}
+_PUSHING = {
+    "success rate": ["rollout/success_rate", "rollout/goal_moved_rate"],
+    "return": ["rollout/ep_rew_mean"],
+    "entropy coefficient": ["train/ent_coef"],
+    **_LOSSES,
+}
+# What each chapter of the book reads, in one tab of TensorBoard.
+_CHAPTERS: dict[str, tuple[str, Charts]] = {
+    "ppo": (
+        "Book chapter 3: PPO",
+        {
+            **_OUTCOME,
+            "value loss": ["train/value_loss"],
+            "approximate KL divergence": ["train/approx_kl"],
+            "clip fraction": ["train/clip_fraction"],
+            "entropy loss": ["train/entropy_loss"],
+            "policy gradient loss": ["train/policy_gradient_loss"],
+        },
+    ),
+    "sac": (
+        "Book chapter 4: SAC",
+        {
+            **_OUTCOME,
+            "entropy coefficient": ["replay/ent_coef"],
+            "values": ["replay/q1_mean", "replay/q2_mean", "replay/q_min_mean"],
+            **_LOSSES,
+        },
+    ),
+    "sac_her": ("Book chapter 5: SAC with HER", _PUSHING),
+    "pixels": ("Book chapter 9: SAC from pictures", _PUSHING),
+}
 
 
 class CurvesWriter(KVWriter):
@@ -93,23 +129,38 @@ class CurvesWriter(KVWriter):
 class _TensorBoard(TensorBoardOutputFormat):
     """Stable-Baselines3's writer, continuing a curve: later events of a killed run are hidden."""
 
-    def __init__(self, folder: Path, purge_step: int | None) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+    def __init__(self, settings: TrainSettings, folder: Path, done: int) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=done + 1 if done else None)
         self._is_closed = False
+        if not done and (layout := charts_of(settings)):
+            self.writer.add_custom_scalars(layout)
+            self.writer.flush()  # a run that is killed goes on without writing it again
+
+
+def charts_of(settings: TrainSettings) -> dict[str, dict[str, list[Any]]]:
+    """Title → charts that TensorBoard shows beside each other; nothing for what no chapter reads.
+
+    TensorBoard looks for tags that begin with a regular expression, so each one here has its end.
+    """
+    kind = f"{settings.algo}_her" if settings.her else settings.algo
+    if settings.pixels:
+        kind = "lessons" if settings.lessons else "pixels"
+    if kind not in _CHAPTERS:
+        return {}
+    title, charts = _CHAPTERS[kind]
+    return {
+        title: {name: ["Multiline", [f"{key}$" for key in keys]] for name, keys in charts.items()}
+    }
 
 
 def make_logger(
-    curves: Path,
-    done: int,
-    gradient_steps: Callable[[], int],
-    wall_seconds: float,
-    *,
-    tensorboard: bool,
+    settings: TrainSettings, done: int, gradient_steps: Callable[[], int], wall_seconds: float
 ) -> Logger:
     """The logger of a training that has ``done`` environment steps behind it."""
+    curves = RunPaths.of(settings).curves
     writers: list[KVWriter] = [CurvesWriter(curves, done, gradient_steps, wall_seconds)]
-    if tensorboard:
-        writers.append(_TensorBoard(curves.parent, purge_step=done + 1 if done else None))
+    if settings.run.track == "tb":
+        writers.append(_TensorBoard(settings, curves.parent, done))
     return Logger(folder=str(curves.parent), output_formats=writers)
 
 

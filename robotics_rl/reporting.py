@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from robotics_rl.artifacts import read_json
-from robotics_rl.config import TrainSettings
+from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.progress import clock
 from robotics_rl.recipes import origins
 from robotics_rl.schemas import (
@@ -43,6 +43,26 @@ def cores(document: Mapping[str, Any]) -> str:
     """How many processor cores there were to use, as a document says: ``2 cores``."""
     n = document["cpu_cores"]
     return f"{n} core{'s' * (n > 1)}"
+
+
+def machine(document: Mapping[str, Any]) -> str:
+    """What a training computed on, as its metadata says."""
+    if document["device"] == "cpu":
+        return f"{cores(document)} of {document['device_name']}"
+    return f"an {document['device_name']} beside {cores(document)}"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first row is its header."""
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([header, "|" + " --- |" * len(rows[0]), *body])
+
+
+def linked(text: str, path: Path) -> str:
+    """A link to a file, from the page in the folder of results."""
+    folder = EvalSettings.results_dir
+    place = path.relative_to(folder) if path.is_relative_to(folder) else Path("..", path)
+    return f"[{text}]({place.as_posix()})"
 
 
 def _rate(value: float | None, interval: tuple[float, float] | None) -> str:

@@ -172,14 +172,7 @@ def _start(
     old_curves = _move_old_curves(paths, stamp) if state is None else None
     seconds = state["wall_seconds"] if state else 0.0
     done = state["counters"]["num_timesteps"] if state else 0
-    logger = curves.make_logger(
-        paths.curves,
-        done,
-        lambda: gradient_steps(model),
-        seconds,
-        tensorboard=run.track == "tb",
-    )
-    model.set_logger(logger)
+    model.set_logger(curves.make_logger(settings, done, lambda: gradient_steps(model), seconds))
     entropy = entropy_mode(settings, preflight.planned_steps(settings))
     if state and entropy:
         entropy.restore(state["entropy"])

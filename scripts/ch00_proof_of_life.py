@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import book_figures
+
 from robotics_rl import artifacts, chapters, cli, commands, config, rendering, reporting, versions
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.config import TrainSettings
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 SCRIPT = "scripts/ch00_proof_of_life.py"
 CHAPTER = "ch00"
 TITLE = "Proof of life (book chapter 1)"
-BOOK = "about 5 minutes with a GPU, about 10 without"
 ENV_ID = "FetchReachDense-v4"
 FRAME = "smoke_frame.png"
 FRAME_SIZE = (480, 480)  # height and width in pixels, what Gymnasium draws unless told otherwise
@@ -273,7 +274,7 @@ def card(training: TrainSettings) -> str:
         ("criteria", "every test says OK; a missing GPU is a WARN"),
         ("", "rewards of step() and compute_reward() are equal bit for bit"),
         ("", "the frame is not blank; the checkpoint loads and acts"),
-        ("book", BOOK),
+        ("book", book_figures.PROOF_OF_LIFE),
     ]
     return chapters.card_text(TITLE, rows)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import book_figures
+
 from robotics_rl import artifacts, chapters, cli, commands, rendering, reporting
 from robotics_rl.chapters import Criterion
 from robotics_rl.config import EvalSettings
@@ -27,8 +29,7 @@ THRESHOLDS = (0.01, 0.02, 0.05, 0.10, 0.20)  # metres
 
 # More successes than this at random, and the threshold or the goals are not the book's.
 CRITERIA = (Criterion("success_rate", "<", 0.3),)
-BOOK_FLOOR = "success 0.0 to 0.1, return -25 to -10, 50 steps, final distance 0.05 to 0.15 m"
-BOOK_THRESHOLDS = "about 0 at 0.01 m, 0 to 0.05 at 0.05 m, 0.05 to 0.15 at 0.20 m"
+BOOK_FLOOR = book_figures.RESULTS["random"].figures
 
 # Velocities are displacements per control step: the environment multiplies them by 0.04 s.
 _GRIPPER = ObservationPart(first=0, last=2, meaning="gripper position x, y, z", unit="m")
@@ -219,7 +220,7 @@ def threshold_table(flags: Anatomy) -> int:
         low, high = wilson_interval(n_solved, len(distances))
         rate = n_solved / len(distances)
         print(f"  {threshold:.2f} m     {rate:.2f}     {low:.2f} to {high:.2f}")
-    print(f"book, for {DEFAULT_ENV}: {BOOK_THRESHOLDS}")
+    print(f"book, for {DEFAULT_ENV}: {book_figures.THRESHOLDS}")
     return 0
 
 

@@ -7,9 +7,11 @@ shows what environments side by side are worth to it, and that they leave fewer 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
+import book_figures
 import ch02_ppo_dense_reach
 
 from robotics_rl import artifacts, chapters, cli, options, rendering, reporting
@@ -18,12 +20,6 @@ from robotics_rl.chapters import Card, Criterion
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
 
-BOOK = {
-    "success_rate": "1.00 ± 0.00",
-    "return_mean": "-0.93 ± 0.13",
-    "final_distance_mean": "0.016 ± 0.003",
-    "action_smoothness_mean": "1.68 (seed 0)",
-}
 CARD = Card(
     chapter="ch03",
     title="SAC on dense Reach (book chapter 4)",
@@ -31,15 +27,11 @@ CARD = Card(
     algo="sac",
     env_id="FetchReachDense-v4",
     training={"total_steps": 500_000},
-    criteria=(
-        Criterion("success_rate", ">=", 0.95),
-        Criterion("return_mean", ">", -5.0),
-        Criterion("final_distance_mean", "<", 0.03),
-    ),
-    book=ch02_ppo_dense_reach.BOOK_IN_WORDS.format(**BOOK),
-    book_fast_path="success ≥ 0.95, return > -5, distance < 0.03 m (500k steps)",
-    book_metrics=BOOK,
-    book_curve={("ent_coef", 30_000): "0.47", ("ent_coef", 1_000_000): "0.0004"},
+    criteria=tuple(starmap(Criterion, book_figures.FAST_PATHS["sac"])),
+    book=book_figures.RESULTS["sac"].text,
+    book_fast_path=book_figures.RESULTS["sac_fast_path"].text,
+    book_metrics=book_figures.DENSE_REACH["sac"],
+    book_curve={("ent_coef", steps): alpha for steps, alpha in book_figures.ALPHA.items()},
 )
 SECONDS = 5.0  # of training per measurement of throughput
 ROUNDS = 3

@@ -8,8 +8,11 @@ not. `env-all` trains both over several seeds, evaluates them and sets them side
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any
+
+import book_figures
 
 from robotics_rl import (
     artifacts,
@@ -43,13 +46,9 @@ CARD = Card(
     algo="sac",
     env_id=PUSH,
     training={**BOOK, "her": True, "total_steps": 500_000, "ent_coef": 0.05},
-    criteria=(
-        Criterion("success_rate", ">=", 0.90),
-        Criterion("return_mean", ">", -20.0),
-        Criterion("final_distance_mean", "<", 0.05),
-    ),
-    book="HER 0.99 ± 0.01, no HER 0.05 ± 0.00 (3 seeds × 2M steps)",
-    book_fast_path="success ≥ 0.90, return > -20, distance < 0.05 m (500k steps)",
+    criteria=tuple(starmap(Criterion, book_figures.FAST_PATHS["push"])),
+    book=book_figures.RESULTS[PUSH].text,
+    book_fast_path=book_figures.RESULTS["push_fast_path"].text,
     fast_path=f"train --env {PUSH} --her --seed 0 --total-steps 500000 --ent-coef 0.05",
     over_seeds=f"env-all --env {PUSH} --seeds 0,1,2",
 )

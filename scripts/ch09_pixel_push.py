@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import book_figures
 import pixel_distill
 import pixel_investigation
 import pixel_miniature
@@ -128,9 +129,8 @@ CARD = PixelCard(
         "checkpoint_freq": 500_000,
     },
     criteria=(Criterion("success_rate", ">=", 0.90),),
-    book="step 2, 1 seed: 6 % at 2M steps, 70 % at 3.5M, 95 % at 4.4M; "
-    "step 0 and 1: 5 to 8 % at 2M; full state: 89 % at 2M",
-    book_fast_path="none: 40 h on a GPU",
+    book="; ".join(book_figures.RESULTS[f"pixels_{step}"].text for step in ("2", "4", "control")),
+    book_fast_path=book_figures.PIXELS_FAST_PATH,
     fast_path="train --recipe fast --cuda-graphs --seed 0",
     over_seeds="eval --seed K",
 )

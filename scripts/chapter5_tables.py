@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import book_figures
 import ch04_her_sparse_reach_push as ch04
 from benchmark_tables import Rows
 
@@ -16,23 +17,10 @@ from robotics_rl.schemas import SweepSetting
 from robotics_rl.solving_tables import spread
 
 RESULTS = Path(EvalSettings.results_dir)
-BOOK = {
-    ch04.REACH: "HER 1.00 ± 0.00, return -1.68 ± 0.02; no HER 0.96 ± 0.07 (1M steps, 3 seeds)",
-    ch04.PUSH: "HER 0.99 ± 0.01, return -13.20 ± 1.48; no HER 0.05 ± 0.00 (2M steps, 3 seeds)",
-}
-BOOK_STEPS = {ch04.REACH: 1_000_000, ch04.PUSH: 2_000_000}
 AFTER_MORE = {
     ch04.REACH: "; the book gives it the time to meet the goal by luck often enough.",
     ch04.PUSH: ", as do two million in the book.",
 }
-BOOK_SWEEP: dict[str, dict[float, float]] = {  # mean success on Push by level of each factor
-    "gamma": {0.95: 0.915, 0.98: 0.805},
-    "ent_coef": {0.05: 0.934, 0.1: 0.909, 0.2: 0.739},
-    "n_sampled_goal": {4: 0.854, 8: 0.867},
-    "learning_starts": {1000: 0.852, 5000: 0.869},
-}
-BOOK_BEST = {"ent_coef": 0.05, "n_sampled_goal": 4, "learning_starts": 1000, "gamma": 0.95}
-BOOK_WORST = {**BOOK_BEST, "ent_coef": 0.2, "gamma": 0.98}
 NO_DIFFERENCE = 0.02  # between the best and the worst level of a factor
 N_SHOWN = 5  # settings at either end of a sweep's ranking
 
@@ -62,7 +50,7 @@ def headlines() -> Rows:
                 f"--total-steps {steps}`",
                 f"{clock(_seconds(document))} in all",
                 f"success: {', '.join(rates)}, doing nothing {floor:.2f}",
-                BOOK[env_id],
+                book_figures.RESULTS[env_id].text,
             ]
         )
     return rows
@@ -126,8 +114,8 @@ def differences(env_id: str, document: dict[str, Any]) -> str:
     rates = {name: group["success_rate"]["mean"] for name, group in document["groups"].items()}
     floor = document["baselines"]["do_nothing"]["success_rate"]
     story = (
-        f"**Why not the book's figures?** Both groups took as many steps as HER needs with the "
-        f"recipe `fast`: {her:,}, {her / BOOK_STEPS[env_id]:.0%} of the book's."
+        "Both groups took as many steps as HER needs with the recipe `fast`: "
+        f"{her:,}, {her / book_figures.SPARSE_STEPS[env_id]:.0%} of the book's."
     )
     if rates["no-HER"] > floor + 0.05:
         return story
@@ -164,9 +152,9 @@ def marginal_means(analysis: dict[str, Any]) -> Rows:
     rows = [["factor", "level", "runs", "mean success", "book"]]
     for one in analysis["marginal_means"]:
         factor, level = one["factor"], one["level"]
-        book = BOOK_SWEEP.get(factor, {}).get(level) if analysis["env_id"] == ch04.PUSH else None
-        told = "" if book is None else f"{book:.3f}"
-        rows.append([factor, f"{level}", f"{one['n_runs']}", f"{one['mean']:.3f}", told])
+        told = book_figures.SWEEP.get(factor, {}) if analysis["env_id"] == ch04.PUSH else {}
+        book = f"{told[level]:.3f}" if level in told else ""
+        rows.append([factor, f"{level}", f"{one['n_runs']}", f"{one['mean']:.3f}", book])
     return rows
 
 
@@ -184,7 +172,7 @@ def agreement(analysis: dict[str, Any]) -> str:
     other: list[str] = []
     neither: list[str] = []
     for factor, levels in means.items():
-        book = BOOK_SWEEP.get(factor)
+        book = book_figures.SWEEP.get(factor)
         if analysis["env_id"] != ch04.PUSH or book is None or book.keys() != levels.keys():
             continue
         if min(_spread(levels), _spread(book)) < NO_DIFFERENCE:
@@ -198,19 +186,16 @@ def agreement(analysis: dict[str, Any]) -> str:
     parts["levels differ by less than two points, here or there, for"] = neither
     told = [f"{what} {' and '.join(factors)}" for what, factors in parts.items() if factors]
     best, worst = (analysis["ranking"][place]["parameters"] for place in (0, -1))
+    typed = book_figures.of_levels
     return (
-        f"Beside the book's sweep of 2,000,000 steps: {'; '.join(told)}. "
-        f"The book's best setting is {_typed(BOOK_BEST)}, here it is {_typed(best)}; "
-        f"its worst is {_typed(BOOK_WORST)}, here {_typed(worst)}."
+        f"Beside the book's sweep of {book_figures.SWEEP_STEPS:,} steps: {'; '.join(told)}. "
+        f"The book's best setting is {typed(book_figures.SWEEP_BEST)}, here it is {typed(best)}; "
+        f"its worst is {typed(book_figures.SWEEP_WORST)}, here {typed(worst)}."
     )
 
 
 def _spread(levels: Mapping[Any, float]) -> float:
     return max(levels.values()) - min(levels.values())
-
-
-def _typed(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {parameters[name]}" for name in BOOK_BEST)
 
 
 def journey() -> tuple[str, Rows] | None:

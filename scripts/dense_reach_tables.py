@@ -34,7 +34,7 @@ def headlines(card: Card) -> Iterator[list[str]]:
     """Rows of the README's table: a chapter's short run, then its policies over seeds."""
     if _evaluation(card, FAST_PATH).exists():
         yield _short_run(card)
-    if card in CARDS and (comparison := _comparison(card)):
+    if card in CARDS and (comparison := comparison_of(card)):
         yield _over_seeds(card, comparison)
 
 
@@ -53,7 +53,7 @@ def policies(card: Card) -> Rows:
     made = _trainings(card)
     columns = [["", *METRICS, *_moments(card, made[-1])]]
     columns += [list(_policy(card, given)) for given in made]
-    if comparison := _comparison(card):
+    if comparison := comparison_of(card):
         columns.append(list(_spreads(card, comparison)))
     book = [card.book_metrics.get(name, "") for name in METRICS]
     columns.append(["book", *book, *card.book_curve.values()])
@@ -62,7 +62,7 @@ def policies(card: Card) -> Rows:
 
 def story(card: Card) -> str:
     """How a chapter's policies were made."""
-    made = [_documents(card, given) for given in _trainings(card)]
+    made = [documents(card, given) for given in _trainings(card)]
     metadata, result = made[-1]
     on = dict.fromkeys(cores(one) for one, _ in made)
     return (
@@ -74,15 +74,15 @@ def story(card: Card) -> str:
 
 def differences(card: Card) -> Iterator[str]:
     """Sentences on what separates a chapter's figures from the book's, as far as the data tell."""
-    if comparison := _comparison(card):
+    if comparison := comparison_of(card):
         [group] = comparison["groups"].values()
         yield _same_for_all(card, comparison["seeds"])
         yield _one_difference(card)
         yield _farthest(group["final_distance_mean"]["values"])
-        ends = [_last_steps(_curve(card, {"seed": seed})) for seed in comparison["seeds"]]
+        ends = [_last_steps(curve_of(card, {"seed": seed})) for seed in comparison["seeds"]]
         yield _wandering(ends)
         yield from _signs(card, ends)
-        yield _verdict(card, group)
+        yield verdict(card, group)
 
 
 def throughput() -> tuple[str, Rows] | None:
@@ -103,7 +103,7 @@ def throughput() -> tuple[str, Rows] | None:
 
 
 def _same_for_all(card: Card, seeds: Sequence[int]) -> str:
-    results = [_documents(card, {"seed": seed})[1] for seed in seeds]
+    results = [documents(card, {"seed": seed})[1] for seed in seeds]
     simulators = sorted({result["versions"]["mujoco"] for result in results})
     episodes = results[0]["seeds"]
     return (
@@ -115,7 +115,7 @@ def _same_for_all(card: Card, seeds: Sequence[int]) -> str:
 
 def _one_difference(card: Card) -> str:
     """Return and distance of all policies lie on one line."""
-    groups = [g for one in CARDS if (found := _comparison(one)) for g in found["groups"].values()]
+    groups = [g for one in CARDS if (found := comparison_of(one)) for g in found["groups"].values()]
     distances, returns = (
         [value for group in groups for value in group[name]["values"].values()]
         for name in ("final_distance_mean", "return_mean")
@@ -174,7 +174,7 @@ def _steps(row: Mapping[str, float | None]) -> int:
     return int(row["env_steps"] or 0)
 
 
-def _verdict(card: Card, group: Mapping[str, Document]) -> str:
+def verdict(card: Card, group: Mapping[str, Document]) -> str:
     """Whether the book's means can be told from ours."""
     is_inside = [
         abs(group[name]["mean"] - _book(card, name)) <= group[name]["t_half_width"]
@@ -194,7 +194,7 @@ def _book(card: Card, metric: str) -> float:
 
 
 def _short_run(card: Card) -> list[str]:
-    metadata, result = _documents(card, FAST_PATH)
+    metadata, result = documents(card, FAST_PATH)
     seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
     return [
         f"{card.title}: {metadata['steps_done']:,} steps",
@@ -208,27 +208,32 @@ def _short_run(card: Card) -> list[str]:
 def _over_seeds(card: Card, comparison: Document) -> list[str]:
     """The chapter's published policies: Student's intervals over training seeds."""
     seeds = comparison["seeds"]
-    metadata = [_documents(card, {"seed": seed})[0] for seed in seeds]
+    metadata = [documents(card, {"seed": seed})[0] for seed in seeds]
     steps = metadata[0]["total_steps"]
     seconds = fmean(one["training"]["wall_seconds"] for one in metadata)
+    return [
+        f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
+        f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
+        f"each {clock(seconds)} on {cores(metadata[0])}",
+        means(comparison),
+        card.book,
+    ]
+
+
+def means(comparison: Document) -> str:
+    """A comparison of one group in a line: means and Student's intervals over training seeds."""
     [group] = comparison["groups"].values()
     forms = {"success_rate": ".2f", "return_mean": ".2f", "final_distance_mean": ".4f"}
     success, reward, distance = (
         f"{group[name]['mean']:{form}} ± {group[name]['t_half_width']:{form}}"
         for name, form in forms.items()
     )
-    return [
-        f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
-        f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
-        f"each {clock(seconds)} on {cores(metadata[0])}",
-        f"success {success}, return {reward}, distance {distance} m",
-        card.book,
-    ]
+    return f"success {success}, return {reward}, distance {distance} m"
 
 
 def _policy(card: Card, given: Flags) -> Iterator[str]:
     """A column: where a policy's files are, its metrics, what its curve logged."""
-    metadata, result = _documents(card, given)
+    metadata, result = documents(card, given)
     paths, evaluation = RunPaths.of(card.settings(given)), _evaluation(card, given)
     name = f"seed {metadata['seed']}, {metadata['steps_done']:,} steps"
     link = evaluation.relative_to(EvalSettings.results_dir)
@@ -261,7 +266,7 @@ def _over(mean: float, half_width: float | None) -> str:
 
 def _logged(card: Card, given: Flags) -> list[float | None]:
     """What a training's curve holds where the book tells of it; None where it ended before."""
-    curve = _curve(card, given)
+    curve = curve_of(card, given)
     rows = {(name, step): nearest_row(curve, step) for name, step in card.book_curve}
     return [row[name] if row else None for (name, _), row in rows.items()]
 
@@ -269,7 +274,7 @@ def _logged(card: Card, given: Flags) -> list[float | None]:
 def _moments(card: Card, given: Flags) -> Iterator[str]:
     """What the book tells of a curve, and at which steps this one has it."""
     for name, step in card.book_curve:
-        row = nearest_row(_curve(card, given), step)
+        row = nearest_row(curve_of(card, given), step)
         yield f"{name} at {_steps(row) if row else step:,} steps"
 
 
@@ -279,7 +284,8 @@ def nearest_row(curve: Curve, step: int) -> dict[str, float | None] | None:
     return nearest if abs(_steps(nearest) - step) <= TOLERANCE * step else None
 
 
-def _curve(card: Card, given: Flags) -> Curve:
+def curve_of(card: Card, given: Flags) -> Curve:
+    """What a training of a chapter logged."""
     return read_curves(RunPaths.of(card.settings(given)).curves)
 
 
@@ -289,7 +295,8 @@ def _trainings(card: Card) -> list[Flags]:
     return [given for given in every if _evaluation(card, given).exists()]
 
 
-def _comparison(card: Card) -> Document | None:
+def comparison_of(card: Card) -> Document | None:
+    """A chapter's policies over seeds; None where they were not compared yet."""
     path = card.comparison_path(EvalSettings.results_dir, None)
     return read_json(path) if path.exists() else None
 
@@ -298,7 +305,7 @@ def _evaluation(card: Card, given: Flags) -> Path:
     return card.evaluation_path(card.settings(given), EvalSettings.results_dir)
 
 
-def _documents(card: Card, given: Flags) -> tuple[Document, Document]:
+def documents(card: Card, given: Flags) -> tuple[Document, Document]:
     """Metadata and evaluation of one training of a chapter."""
     metadata = RunPaths.of(card.settings(given)).metadata
     return read_json(metadata), read_json(_evaluation(card, given))

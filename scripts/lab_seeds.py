@@ -11,17 +11,23 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import book_figures
+import numpy as np
+
 from robotics_rl import artifacts, cli, options, rendering
 from robotics_rl.artifacts import read_json
 from robotics_rl.errors import UsageError
 from robotics_rl.provenance import command_line, git_state, machine, utc_now
 from robotics_rl.schemas import LabSeeds
+from robotics_rl.solving_tables import spread
 from robotics_rl.versions import gather_versions
 
 FOLDER = Path("results", "labs")
 Row = dict[str, Any]  # of one seed
 CARTPOLE_STEPS, REACH_STEPS = 50_000, 200_000  # at most
 PENDULUM_STEPS, PENDULUM_DEMO_STEPS = 15_000, 50_000
+# Steps of an episode, the probability that one is relabelled, and how many goals it then gets.
+RELABELLING: dict[str, Any] = {"n_steps": 50, "her_ratio": 0.8, "k": 4}
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,20 @@ def _point_reach(lab: Any, seed: int) -> Row:
     return row
 
 
+def _relabelled(lab: Any, seed: int) -> Row:
+    """An episode without success, and what hindsight makes of it."""
+    rng = np.random.default_rng(seed)
+    episode = lab.create_synthetic_episode(RELABELLING["n_steps"], rng)
+    how = {name: RELABELLING[name] for name in ("k", "her_ratio")}
+    stored = lab.process_episode_with_her(episode, lab.sparse_reward, rng=rng, **how)
+    return {
+        "seed": seed,
+        "transitions": len(stored),
+        "success_before": lab.compute_success_fraction(episode.transitions),
+        "success": lab.compute_success_fraction(stored),
+    }
+
+
 def _within(most: int, key: str) -> Callable[[Row], bool]:
     """Whether a seed reached its target, in so many steps at most."""
     return lambda row: row[key] is not None and row[key] <= most
@@ -79,7 +99,7 @@ DEMOS = {
         learned=_within(CARTPOLE_STEPS, "steps_to_target"),
         target=f"mean return of 195 over 20 fresh episodes within {CARTPOLE_STEPS:,} steps",
         figures={"steps": itemgetter("steps_to_target"), "seconds": itemgetter("seconds")},
-        book="above 195 by 37k steps, ~30 s on a CPU",
+        book=book_figures.RESULTS["ppo_cartpole"].whole,
     ),
     "ppo_dense_reach": Demo(
         lab="ppo_from_scratch",
@@ -94,7 +114,7 @@ DEMOS = {
             "success": itemgetter("final_success"),
             "seconds": itemgetter("seconds"),
         },
-        book="success of 50–80 % at 500k steps",
+        book=book_figures.PPO_LAB_ON_REACH,
     ),
     "sac_pendulum": Demo(
         lab="sac_from_scratch",
@@ -109,7 +129,7 @@ DEMOS = {
             "alpha at 10,000": _at(10_000, "alpha"),
             f"seconds for {PENDULUM_STEPS:,}": itemgetter("seconds"),
         },
-        book="solved by 10,000 steps: return -190, alpha 0.197",
+        book=book_figures.RESULTS["sac_pendulum"].whole,
     ),
     "sac_pendulum_demo": Demo(
         lab="sac_from_scratch",
@@ -125,7 +145,17 @@ DEMOS = {
             "alpha at 50,000": _at(PENDULUM_DEMO_STEPS, "alpha"),
             "seconds": itemgetter("seconds"),
         },
-        book="return -141, alpha 0.048 at 25,000 steps; -134, 0.017 at 50,000; ~5 min on a CPU",
+        book=book_figures.RESULTS["sac_pendulum"].whole,
+    ),
+    "her_relabeler": Demo(
+        lab="her_relabeler",
+        title="HER on a synthetic episode",
+        seeds="0-9",
+        run=_relabelled,
+        learned=lambda row: row["success"] > row["success_before"] == 0,
+        target="successes in an episode that had none",
+        figures={"transitions": itemgetter("transitions"), "success": itemgetter("success")},
+        book=book_figures.RESULTS["her_relabeler"].whole,
     ),
     "ddpg_her_point_reach": Demo(
         lab="ddpg_her_from_scratch",
@@ -139,9 +169,19 @@ DEMOS = {
             "without": itemgetter("success_without_her"),
             "seconds with HER": itemgetter("seconds_with_her"),
         },
-        book="published notebook: success of 12 % after 150 episodes",
+        book=book_figures.DDPG_NOTEBOOK,
     ),
 }
+
+
+def figures_of(name: str, document: Mapping[str, Any]) -> str:
+    """What the seeds of a demo came to, in words: medians and ranges."""
+    told = []
+    for words, value in DEMOS[name].figures.items():
+        values = [n for row in document["rows"] if (n := value(row)) is not None]
+        many = values and min(values) >= 1_000
+        told.append(f"{words} {spread(values, ',.0f' if many else '.4g')}")
+    return "; ".join(told)
 
 
 def main(argv: Sequence[str]) -> int:

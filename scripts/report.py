@@ -1,4 +1,4 @@
-"""Write the result tables of the README files from the JSON documents on disk.
+"""Write result tables and model cards from the JSON documents on disk.
 
 `--check` writes nothing and exits 1 where a committed table does not match the JSON.
 """
@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import benchmark_tables
+import book_figures
+import book_table
 import ch00_proof_of_life
 import ch01_env_anatomy
 import ch04_her_sparse_reach_push
@@ -17,6 +19,7 @@ import chapter5_tables
 import chapter9_tables
 import dense_reach_tables
 import lab_seeds
+import model_cards
 import video_tables
 
 from robotics_rl import chapters, cli, pixel_schemas, schemas
@@ -24,7 +27,7 @@ from robotics_rl.artifacts import atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.solving_tables import spread
+from robotics_rl.reporting import markdown
 
 BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
@@ -33,16 +36,20 @@ def main(argv: Sequence[str]) -> int:
     """Write the pages, or check them."""
     parser = cli.Parser(prog="scripts/report.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare, exit 1 if they differ")
-    if parser.parse_args(argv).check:
-        stale = [path for path, text in pages() if path.read_text(encoding="utf-8") != text]
-        for path in stale:
+    check = parser.parse_args(argv).check
+    stale = {path: text for path, text in pages() if not _reads(path, text)}
+    for path, text in stale.items():
+        if check:
             print(f"{path} does not match the results; run: python scripts/report.py")
-        return 1 if stale else 0
-    for path, text in pages():
+            continue
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"OK: wrote {path}")
-    return 0
+    return 1 if check and stale else 0
+
+
+def _reads(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 def pages() -> Iterator[tuple[Path, str]]:
@@ -50,6 +57,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield _with_block(Path("README.md"), headline_table())
     yield _with_block(Path("benchmarks", "README.md"), benchmark_sections())
     yield Path("results", "README.md"), results_page()
+    yield from model_cards.cards()
     yield video_tables.FOLDER / "README.md", videos_page()
 
 
@@ -65,14 +73,14 @@ def benchmark_sections() -> str:
     story, rows = benchmark_tables.trivial_goals()
     parts = [
         "## Targets",
-        _markdown(benchmark_tables.targets()),
+        markdown(benchmark_tables.targets()),
         "## [trivial_goals.py](../scripts/labs/trivial_goals.py)",
         f"Goals relabelled in hindsight. {story}.",
-        _markdown(rows),
+        markdown(rows),
         "![shares of trivial goals](../figures/trivial_goals.png)",
     ]
     for script, story, rows in benchmark_tables.tables():
-        parts += [f"## [{script}.py]({script}.py)", f"{story}.", _markdown(rows)]
+        parts += [f"## [{script}.py]({script}.py)", f"{story}.", markdown(rows)]
     return "\n\n".join(parts)
 
 
@@ -82,7 +90,7 @@ def headline_table() -> str:
     rows += [_proof_of_life(), _anatomy()]
     for card in (*dense_reach_tables.CARDS, ch04_her_sparse_reach_push.CARD):
         rows += dense_reach_tables.headlines(card)
-    return _markdown(rows + chapter5_tables.headlines() + chapter9_tables.headlines())
+    return markdown(rows + chapter5_tables.headlines() + chapter9_tables.headlines())
 
 
 def _proof_of_life() -> list[str]:
@@ -92,7 +100,7 @@ def _proof_of_life() -> list[str]:
         f"`python {ch00_proof_of_life.SCRIPT} all`",
         clock(run["wall_seconds"]),
         f"{len(run['seconds'])} of {len(ch00_proof_of_life.TESTS)} tests passed",
-        ch00_proof_of_life.BOOK,
+        book_figures.PROOF_OF_LIFE,
     ]
 
 
@@ -115,18 +123,19 @@ def results_page() -> str:
         "Made by `python scripts/report.py` from the JSON documents in this folder; "
         "nothing here is typed by hand.",
     ]
+    parts += ["## What the book says, and what was measured", markdown(book_table.rows())]
     for card in dense_reach_tables.CARDS:
         parts += _chapter(card)
     if found := dense_reach_tables.throughput():
         story, rows = found
-        parts += ["### Throughput", story, _markdown(rows)]
+        parts += ["### Throughput", story, markdown(rows)]
     parts += _chapter5()
     if len(rows := chapter9_tables.policies()) > 1:
-        parts += [f"## {chapter9_tables.TITLE}", _markdown(rows)]
+        parts += [f"## {chapter9_tables.TITLE}", markdown(rows)]
         parts += [f"Book: {chapter9_tables.BOOK}.", chapter9_tables.WHY]
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
-    parts += ["## Schemas", _markdown([["schema", "document"], *_schemas()])]
+    parts += ["## Schemas", markdown([["schema", "document"], *_schemas()])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -134,13 +143,13 @@ def videos_page() -> str:
     """Every published video with the command that made it."""
     made = "Made by `python scripts/report.py` from the JSON documents in this folder."
     parts = [f"# {video_tables.TITLE}", made, video_tables.STORY]
-    return "\n\n".join([*parts, _markdown(video_tables.films())]) + "\n"
+    return "\n\n".join([*parts, markdown(video_tables.films())]) + "\n"
 
 
 def _chapter(card: Card) -> Iterator[str]:
     """Every published training of a chapter, metric by metric, beside the book."""
     yield f"## {card.title}"
-    yield _markdown(dense_reach_tables.policies(card))
+    yield markdown(dense_reach_tables.policies(card))
     yield f"Book: {card.book}; fast path: {card.book_fast_path}."
     yield dense_reach_tables.story(card)
     yield " ".join(dense_reach_tables.differences(card))
@@ -149,23 +158,23 @@ def _chapter(card: Card) -> Iterator[str]:
 def _chapter5() -> Iterator[str]:
     """Sparse tasks: every policy, HER beside no HER, the sweep, and what went wrong before."""
     if len(rows := chapter5_tables.trainings()) > 1:
-        yield from (f"## {ch04_her_sparse_reach_push.CARD.title}", _markdown(rows))
+        yield from (f"## {ch04_her_sparse_reach_push.CARD.title}", markdown(rows))
     for env_id, document in chapter5_tables.comparisons():
         yield f"### HER and no HER on {env_id}"
-        yield _markdown(chapter5_tables.comparison(document))
-        yield f"Book: {chapter5_tables.BOOK[env_id]}."
-        yield chapter5_tables.differences(env_id, document)
+        yield markdown(chapter5_tables.comparison(document))
+        yield f"Book: {book_figures.RESULTS[env_id].text}."
+        yield f"**Why not the book's figures?** {chapter5_tables.differences(env_id, document)}"
     for path, analysis in chapter5_tables.sweeps():
         yield (
             f"### [Sweep on {analysis['env_id']}]({path.relative_to(EvalSettings.results_dir)}): "
             f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
         )
-        yield _markdown(chapter5_tables.ranking(analysis))
-        yield _markdown(chapter5_tables.marginal_means(analysis))
+        yield markdown(chapter5_tables.ranking(analysis))
+        yield markdown(chapter5_tables.marginal_means(analysis))
         yield chapter5_tables.agreement(analysis)
     if found := chapter5_tables.journey():
         story, rows = found
-        yield from (f"### Before it worked: {story}", _markdown(rows))
+        yield from (f"### Before it worked: {story}", markdown(rows))
 
 
 def _floors() -> str:
@@ -186,28 +195,24 @@ def _floors() -> str:
                 f"{mean['final_distance_mean']:.3f}",
             ]
         )
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _labs() -> str:
     rows = [["what was learned", "seeds", "each was to reach", "median (range)", "book", "command"]]
     for path in sorted(lab_seeds.FOLDER.glob("*.json")):
         document, demo = read_json(path), lab_seeds.DEMOS[path.stem]
-        found = {
-            words: spread([n for row in document["rows"] if (n := value(row)) is not None], ",.4g")
-            for words, value in demo.figures.items()
-        }
         rows.append(
             [
                 f"[{document['title']}]({path.relative_to(EvalSettings.results_dir)})",
                 f"{document['n_learned']} of {len(document['rows'])}",
                 document["target"],
-                "; ".join(f"{words} {values}" for words, values in found.items()),
+                lab_seeds.figures_of(path.stem, document),
                 demo.book,
                 f"`{shlex.join(document['command'])}`",
             ]
         )
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _schemas() -> Iterator[list[str]]:
@@ -215,11 +220,6 @@ def _schemas() -> Iterator[list[str]]:
     for _, kind in sorted(kinds.items()):
         if inspect.isclass(kind) and hasattr(kind, "schema"):
             yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0].replace("``", "`")]
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    header, *body = (f"| {' | '.join(row)} |" for row in rows)
-    return "\n".join([header, "|" + " --- |" * len(rows[0]), *body])
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from check_repro import differing_tensors
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
 from robotics_rl import cli
 
@@ -142,32 +146,13 @@ def tensors(checkpoint: Path, entry: str = "policy.pth") -> Any:
 
 def assert_equal_weights(first: Path, second: Path) -> None:
     """Policy and optimizers are equal bit for bit."""
-    with zipfile.ZipFile(first) as archive:
-        entries = [name for name in archive.namelist() if name.endswith(".pth")]
-    assert "policy.pth" in entries
-    for entry in entries:
-        _assert_equal(tensors(first, entry), tensors(second, entry), entry)
+    assert differing_tensors(first, second) == []
 
 
 def have_equal_weights(first: Path, second: Path) -> bool:
     """Whether the policies are equal bit for bit."""
     one, other = tensors(first), tensors(second)
     return all(torch.equal(one[name], other[name]) for name in one)
-
-
-def _assert_equal(one: Any, other: Any, where: str) -> None:
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            _assert_equal(one[key], other[key], f"{where}/{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            _assert_equal(left, right, f"{where}/{index}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), f"{where} differs by {(one - other).abs().max()}"
-    else:
-        assert one == other, where
 
 
 def rewrite_entries(checkpoint: Path, change: Callable[[str, bytes], bytes]) -> None:
@@ -183,3 +168,31 @@ def edit_json(path: Path, **changes: Any) -> None:
     """Replace top-level values of a JSON document."""
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**document, **changes}), encoding="utf-8")
+
+
+def layouts(logs: Path) -> list[Any]:
+    """What groups charts in TensorBoard, every time that it was written into a run's folder."""
+    events = _events(logs)
+    if metadata.CONFIG_SUMMARY_TAG not in events.Tags()["tensors"]:
+        return []
+    written = events.Tensors(metadata.CONFIG_SUMMARY_TAG)
+    return [layout_pb2.Layout.FromString(event.tensor_proto.string_val[0]) for event in written]
+
+
+def shown_by_tensorboard(logs: Path) -> tuple[str, set[str]]:
+    """Title and tags of a run's only layout, in which every expression finds one tag."""
+    [layout] = layouts(logs)
+    [category] = layout.category
+    logged = _events(logs).Tags()["scalars"]
+    found = [
+        [tag for tag in logged if re.match(expression, tag)]  # as TensorBoard looks for it
+        for chart in category.chart
+        for expression in chart.multiline.tag
+    ]
+    return category.title, {tag for [tag] in found}
+
+
+def _events(logs: Path) -> EventAccumulator:
+    events = EventAccumulator(str(logs))
+    events.Reload()
+    return events

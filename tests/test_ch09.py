@@ -15,6 +15,7 @@ from support import (
     assert_equal_weights,
     read_strict_json,
     run_script,
+    shown_by_tensorboard,
     start,
     succeed,
     tree,
@@ -35,7 +36,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the training went through at once."""
     folder = tmp_path_factory.mktemp("whole")
     with contextlib.chdir(folder):
-        succeed(SCRIPT, "train", *ON_DISK)
+        succeed(SCRIPT, "train", *ON_DISK, "--track", "tb")
     return folder
 
 
@@ -82,6 +83,15 @@ def test_what_cannot_be_is_refused(workdir: Path, flags: list[str], said: str) -
 def test_the_memory_plan_stands_before_the_training(workdir: Path) -> None:
     outcome = run_script(SCRIPT, "train", "--buffer-size", "500000000")
     assert re.search(r"replay: [\d.]+ GiB for 500,000,000 transitions of 84×84", outcome.out)
+
+
+def test_a_tab_of_tensorboard_groups_what_the_chapter_reads(whole: Path) -> None:
+    title, tags = shown_by_tensorboard(whole / "runs" / "ch09_manip_criticEnc/FetchPush-v4/seed0")
+    assert title == "Book chapter 9: SAC from pictures"
+    assert tags == {
+        *("rollout/success_rate", "rollout/goal_moved_rate", "rollout/ep_rew_mean"),
+        *("train/critic_loss", "train/actor_loss", "train/ent_coef"),
+    }
 
 
 def test_metadata_tells_what_it_saw(whole: Path) -> None:

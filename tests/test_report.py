@@ -27,7 +27,10 @@ def test_the_committed_tables_match_the_results(published):
     assert run_script(SCRIPT, "--check").code == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "results/README.md", "videos/README.md"])
+CARD = "checkpoints/ppo_FetchReachDense-v4_seed0.md"
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md", "videos/README.md", CARD])
 def test_a_typed_number_is_found_and_mended(published, page):
     text = (published / page).read_text()
     changed = text.replace("success", "succes", 1) if page != "README.md" else None
@@ -40,3 +43,12 @@ def test_a_typed_number_is_found_and_mended(published, page):
     assert page in outcome.out
     succeed(SCRIPT)
     assert (published / page).read_text() == text
+
+
+def test_a_card_that_is_missing_is_found_and_written(published):
+    text = (published / CARD).read_text()
+    (published / CARD).unlink()
+    outcome = run_script(SCRIPT, "--check")
+    assert outcome == (1, f"{CARD} does not match the results; run: python {SCRIPT}\n", "")
+    assert succeed(SCRIPT).out == f"OK: wrote {CARD}\n"
+    assert (published / CARD).read_text() == text

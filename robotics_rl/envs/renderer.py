@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Frame = NDArray[np.uint8]  # (3, size, size)
-_LARGE = 480  # pixels a side, as Gymnasium-Robotics draws
+LARGE = 480  # pixels a side, as Gymnasium-Robotics draws
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class FrameRenderer:
         native: bool = True,
     ) -> None:
         model.vis.quality.offsamples = msaa  # read when the context is made
-        drawn = size if native else _LARGE
+        drawn = size if native else LARGE
         self._renderer, self._size = mujoco.Renderer(model, drawn, drawn), size
         self._camera, self._show_goal, self._halo = camera.as_mujoco(), show_goal, halo
         self._target = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, "target0")
