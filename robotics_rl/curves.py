@@ -3,7 +3,7 @@
 import csv
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _LOGGED = {
     "clip_fraction": "train/clip_fraction",
     "explained_variance": "train/explained_variance",
 }
+Row = Mapping[str, float | None]  # column → value; None where it was not logged
 COLUMNS = ("env_steps", "gradient_steps", "wall_seconds", *_LOGGED)
 
 Charts = dict[str, list[str]]  # title → keys in the logger
@@ -164,12 +165,49 @@ def make_logger(
 
 
 def read_curves(path: Path) -> list[dict[str, float | None]]:
-    """Rows of a ``curves.csv``; None where a value was not logged."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            {column: float(value) if value else None for column, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
+    """Rows of a ``curves.csv``; None where a value was not logged.
+
+    Raises:
+        UsageError: the file is none.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if "env_steps" not in (reader.fieldnames or ()):
+                raise ValueError("without env_steps")
+            return [
+                {column: float(value) if value else None for column, value in row.items()}
+                for row in reader
+            ]
+    except (OSError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is no learning curve ({error}); name another run") from None
+
+
+def read_run(folder: Path) -> list[dict[str, float | None]]:
+    """Rows of a training's ``curves.csv`` or, where there is none, of its TensorBoard events."""
+    curves = folder / "curves.csv"
+    return read_curves(curves) if curves.exists() else _read_events(folder)
+
+
+def points(rows: Sequence[Row], column: str) -> tuple[list[float], list[float]]:
+    """Environment steps, and the values of a column at those where it was logged."""
+    pairs = [(row["env_steps"], row.get(column)) for row in rows]
+    known = [(steps, value) for steps, value in pairs if steps is not None and value is not None]
+    return [steps for steps, _ in known], [value for _, value in known]
+
+
+def _read_events(folder: Path) -> list[dict[str, float | None]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})  # 0: all of them
+    events.Reload()
+    logged = events.Tags()["scalars"]
+    rows: dict[int, dict[str, float | None]] = {}
+    for column, key in _LOGGED.items():
+        for event in events.Scalars(key) if key in logged else ():
+            blank = {**dict.fromkeys(COLUMNS), "env_steps": float(event.step)}
+            rows.setdefault(event.step, blank)[column] = event.value
+    return [rows[step] for step in sorted(rows)]
 
 
 def _rows_up_to(path: Path, env_steps: int) -> list[dict[str, str]]:

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from robotics_rl import artifacts, plotting
+from robotics_rl import artifacts, curves, plotting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.campaign import Experiment
-from robotics_rl.curves import read_curves
 from robotics_rl.schemas import Journey, JourneyRun
 
 N_MILESTONES = 4  # at which success is told, evenly spaced
@@ -33,8 +32,7 @@ def run_of(arm: str, experiment: Experiment) -> JourneyRun:
 
 def points(curve: Path, column: str) -> list[Point]:
     """A column of a curve, where it was logged."""
-    rows = ((row["env_steps"], row[column]) for row in read_curves(curve))
-    return [(steps, value) for steps, value in rows if steps is not None and value is not None]
+    return list(zip(*curves.points(curves.read_curves(curve), column), strict=True))
 
 
 def last_before(values: Sequence[Point], steps: float) -> float | None:
@@ -45,7 +43,12 @@ def last_before(values: Sequence[Point], steps: float) -> float | None:
 
 def draw(journey: Journey, path: Path) -> None:
     """Success and α over environment steps: a line per seed, in the line style of its arm."""
-    with plotting.figure(path, 8.0, 6.5) as figure:
+    seeds = ", ".join(map(str, sorted({run.seed for run in journey.runs})))
+    caption = (
+        f"{journey.env_id}, training seeds {seeds}, a line each. Success of the last 100 training "
+        f"episodes, with their exploration; from the curves.csv of {len(journey.runs)} trainings."
+    )
+    with plotting.figure(path, 8.0, 6.5, caption) as figure:
         success, alpha = figure.subplots(2, sharex=True)
         for arm, colour, line in zip(journey.arms, plotting.COLOURS, plotting.LINES, strict=False):
             runs = [run for run in journey.runs if run.arm == arm]
@@ -55,7 +58,7 @@ def draw(journey: Journey, path: Path) -> None:
                     label = arm if number == 0 else None
                     panel.plot(steps, values, color=colour, ls=line, lw=1.1, label=label)
         success.set(ylabel="success rate in training", ylim=(-0.02, 1.02))
-        alpha.set(xlabel="environment steps", ylabel="entropy coefficient α", yscale="log")
-        figure.legend(*success.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        seeds = ", ".join(map(str, sorted({run.seed for run in journey.runs})))
-        figure.suptitle(f"{journey.env_id}, training seeds {seeds}")
+        alpha.set(ylabel="entropy coefficient α", yscale="log")
+        plotting.steps_axis(alpha)
+        lines = success.get_legend_handles_labels()
+        figure.legend(*lines, loc="outside upper center", ncols=2)

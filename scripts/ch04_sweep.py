@@ -171,16 +171,16 @@ def analysis(given: Mapping[str, Any]) -> int:
     artifacts.write_json(path, result)
     print(reporting.sweep_table(result))
     print(f"OK: wrote {path}")
-    _draw(result, Path("figures", given.get("run_tag", "")))
+    _draw(result, path, Path("figures", given.get("run_tag", "")))
     return 0
 
 
-def _draw(result: SweepAnalysis, folder: Path) -> None:
+def _draw(result: SweepAnalysis, source: Path, folder: Path) -> None:
     from robotics_rl import sweep_figures  # matplotlib takes a second
 
     name = f"sweep_{result.env_id.lower()}"
-    sweep_figures.heatmap(result, folder / f"{name}_heatmap.png")
-    sweep_figures.marginal_means(result, folder / f"{name}_marginals.png")
+    sweep_figures.heatmap(result, source, folder / f"{name}_heatmap.png")
+    sweep_figures.marginal_means(result, source, folder / f"{name}_marginals.png")
 
 
 def _on_other_episodes(run: Mapping[str, Any], book: "_Book") -> float:

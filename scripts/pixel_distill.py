@@ -247,15 +247,13 @@ def draw(document: Distillation, path: Path) -> None:
         panels = figure.subplots(1, 2, sharey=True)
         for panel, (name, label) in zip(panels, axes_of.items(), strict=True):
             for number, one in enumerate(document.students):
-                line = plotting.LINES[number % len(plotting.LINES)]
-                colour = plotting.COLOURS[number % len(plotting.COLOURS)]
                 seen = [row[name] for row in one["curve"]]
                 rates = [row["success_rate"] for row in one["curve"]]
                 title = f"camera {one['camera']}, seed {one['seed']}"
-                panel.plot(seen, rates, linestyle=line, color=colour, label=title)
+                panel.plot(seen, rates, label=title, **plotting.line_style(number))
                 panel.axhline(one["teacher_success_rate"], color="0.6", linewidth=0.8)
-            panel.axhline(GOAL, color="0.6", linestyle=":")
+            panel.axhline(GOAL, color="0.6", **plotting.TARGET)
             panel.set(xlabel=label, ylim=(0, 1.02))
         panels[0].set_ylabel("success, last 100 training episodes")
         panels[1].legend(loc="lower right")
-        figure.suptitle(f"{document.env_id}: students that see (grey: teachers; dotted: goal)")
+        figure.suptitle(f"{document.env_id}: students that see (grey: teachers; dashed: goal)")

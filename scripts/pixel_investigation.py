@@ -3,7 +3,9 @@
 Whatever is missing is named, with the command that makes it; nothing is drawn without a run.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ PHASES = {
     "critic_loss": "critic loss",
     "actor_loss": "actor loss",
 }
+SOURCE = "Training episodes with their exploration; from runs/**/ch09_*/**/curves.csv."
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ class Curve:
 
     def points(self, column: str) -> tuple[list[float], list[float]]:
         """Environment steps, and the values at those where there is one."""
-        pairs = [(row["env_steps"], row[column]) for row in self.rows]
-        known = [(x, y) for x, y in pairs if x is not None and y is not None]
-        return [x for x, _ in known], [y for _, y in known]
+        from robotics_rl import curves  # TensorBoard takes a second
+
+        return curves.points(self.rows, column)
 
 
 def _name(step: str) -> str:
@@ -136,7 +139,7 @@ def add_plot_flags(parser: cli.Parser) -> None:
 
 def plot_investigation(card: Card, given: Mapping[str, Any]) -> int:
     """Draw what can be drawn, and name what is missing."""
-    paths = {name: Path(given["out_dir"], f"ch09_{name}.png") for name in FIGURES}
+    paths = {name: Path(given["out_dir"], file_name(name)) for name in FIGURES}
     for path in paths.values():
         artifacts.require_file(path)
     rendering.choose_backend()
@@ -145,15 +148,25 @@ def plot_investigation(card: Card, given: Mapping[str, Any]) -> int:
     found = list(curves_of(card, Path(given.get("log_dir", Run.log_dir))))
     if found:
         draw_success(card.env_id, found, paths["pixel_investigation"])
-        draw_phases(_longest(found), paths["pixel_phases"])
+        draw_phases(longest(found), paths["pixel_phases"])
+    missing = missing_trainings(card, found)
+    _tell_missing("trainings", [f"{step}: {command}" for step, command in missing.items()])
+    return 0
+
+
+def file_name(figure: str) -> str:
+    """Of one of ``FIGURES``."""
+    return f"ch09_{figure}.png"
+
+
+def missing_trainings(card: Card, found: Sequence[Curve]) -> dict[str, str]:
+    """The book's steps that nothing was trained of yet → what trains them."""
     there = {curve.step for curve in found}
-    missing = [
-        f"{_name(step)} ({SAYS[step]}): {_command(card, 'train', {**flags, 'seed': 0})}"
+    return {
+        f"{_name(step)} ({SAYS[step]})": _command(card, "train", {**flags, "seed": 0})
         for step, flags in STEPS.items()
         if step not in there
-    ]
-    _tell_missing("trainings", missing)
-    return 0
+    }
 
 
 def curves_of(card: Card, log_dir: Path) -> Iterator[Curve]:
@@ -172,7 +185,7 @@ def curves_of(card: Card, log_dir: Path) -> Iterator[Curve]:
                 yield Curve(step, "" if tag == "." else tag, seed, rows)
 
 
-def _longest(curves: Sequence[Curve]) -> Curve:
+def longest(curves: Sequence[Curve]) -> Curve:
     """The training to show phases of: the longest that saw pictures, or else the longest."""
     return max(curves, key=lambda curve: (curve.step != "control", curve.rows[-1]["env_steps"]))
 
@@ -203,17 +216,23 @@ def draw_encoders(path: Path) -> None:
     from manipulation_encoder import compare_nature
 
     torch.manual_seed(0)
-    for _ in compare_nature(path):  # claims, which the lab's own mode checks
-        pass
+    # What the lab says of its measurements and of its file is for its own mode.
+    with artifacts.atomic_write(path) as temporary, redirect_stdout(io.StringIO()):
+        for _ in compare_nature(temporary):
+            pass
+        plotting.shrink(temporary)
+    print(f"OK: wrote {path}", flush=True)
 
 
 def draw_success(env_id: str, curves: Sequence[Curve], path: Path) -> None:
     """Figure 9.3: success over steps of every training there is."""
-    with plotting.figure(path, 7.0, 3.8) as figure:
+    with plotting.figure(path, 7.0, 3.9, SOURCE) as figure:
         axes = figure.add_subplot()
         for number, curve in enumerate(curves):
-            axes.plot(*curve.points("success_rate"), label=curve.title, **_style(number))
-        axes.set(xlabel="environment steps", ylabel=PHASES["success_rate"], ylim=(-0.02, 1.02))
+            look = plotting.line_style(number)
+            axes.plot(*curve.points("success_rate"), label=curve.title, **look)
+        axes.set(ylabel=PHASES["success_rate"], ylim=(-0.02, 1.02))
+        plotting.steps_axis(axes)
         axes.legend(fontsize=8)
         figure.suptitle(f"{env_id} from pictures: every training there is")
 
@@ -221,18 +240,12 @@ def draw_success(env_id: str, curves: Sequence[Curve], path: Path) -> None:
 def draw_phases(curve: Curve, path: Path) -> None:
     """Figure 9.4: success and losses of one training, one above the other."""
     columns = {name: label for name, label in PHASES.items() if curve.points(name)[0]}
-    with plotting.figure(path, 6.0, 1.6 * len(columns) + 0.6) as figure:
+    with plotting.figure(path, 6.0, 1.6 * len(columns) + 0.7, SOURCE) as figure:
         panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (name, label) in zip(panels, columns.items(), strict=True):
             panel.plot(*curve.points(name), color=plotting.COLOURS[2])
             panel.set_title(label, loc="left")
             if name.endswith("_rate"):
                 panel.set_ylim(-0.02, 1.02)
-        panels[-1].set_xlabel("environment steps")
+        plotting.steps_axis(panels[-1])
         figure.suptitle(curve.title)
-
-
-def _style(number: int) -> dict[str, Any]:
-    """A line that can be told from its neighbours, in colour and in grey."""
-    n = number % len(plotting.LINES)
-    return {"color": plotting.COLOURS[n], "linestyle": plotting.LINES[n]}

@@ -144,12 +144,14 @@ def draw(document: Miniature, path: Path) -> None:
     n_seeds = max(len(arm.success_rates) for arm in document.arms)
     with plotting.figure(path, 6.0, 3.6) as figure:
         axes = figure.add_subplot()
-        for arm, line, colour in zip(document.arms, plotting.LINES, plotting.COLOURS, strict=False):
+        for number, arm in enumerate(document.arms):
             own = [run["rows"] for run in document.runs if run["arm"] == arm.arm]
-            steps = [row["env_steps"] for row in own[0]]
-            rates = np.array([[row["success_rate"] for row in rows] for rows in own])
-            axes.plot(steps, rates.mean(axis=0), linestyle=line, color=colour, label=arm.title)
-            axes.fill_between(steps, rates.min(axis=0), rates.max(axis=0), color=colour, alpha=0.15)
-        axes.set(xlabel="environment steps", ylabel="success", ylim=(-0.02, 1.02))
+            curves = [
+                ([row["env_steps"] for row in rows], [row["success_rate"] for row in rows])
+                for rows in own
+            ]
+            plotting.over_seeds(axes, curves, number, arm.title)
+        axes.set(ylabel="success", ylim=(-0.02, 1.02))
+        plotting.steps_axis(axes)
         axes.legend(title="encoder", loc="upper left")
         figure.suptitle(f"A point that must be seen; mean and range of {n_seeds} seeds")

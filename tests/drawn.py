@@ -1,4 +1,4 @@
-"""Pictures that `test_videos` looks at; functions for a process that can draw."""
+"""Pictures that tests of videos and figures look at; functions for a process that can draw."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 
 from robotics_rl.envs.fetch import FetchBatch
 from robotics_rl.envs.pixels import PixelBatch, View
-from robotics_rl.envs.renderer import FOR_PEOPLE, FrameRenderer
+from robotics_rl.envs.renderer import CAMERAS, FOR_PEOPLE, Camera, FrameRenderer
 from robotics_rl.filming import Projector, Take
 from robotics_rl.schemas import Episode
 
-SEED, N_STEPS, SMALL = 3, 4, 160
+SEED, N_STEPS, SMALL, LARGE = 3, 4, 160, 480
 ACTIONS = np.linspace(-1.0, 1.0, 4 * N_STEPS, dtype=np.float32).reshape(N_STEPS, 4)
 
 
@@ -99,6 +99,28 @@ def goals() -> dict[str, Any]:
             bare.close()
             full.close()
     return shown
+
+
+def projections() -> Any:
+    """By camera and goal, (9, 4): the middle of the marker that is drawn, then where it should be.
+
+    Pixels.
+    """
+    found = []
+    with closing(FetchBatch("FetchPush-v4", 1)) as batch:
+        batch.reset_all([SEED])
+        model, [data] = batch.task.model, batch.data
+        model.geom_matid[:], model.geom_rgba[:, 3] = -1, 0.0  # nothing hides the goal, and of
+        model.site_rgba[np.arange(model.nsite) != model.site("target0").id, 3] = 0.0  # red no more
+        for camera in (*CAMERAS.values(), Camera(1.3, 200.0, -60.0, (1.2, 0.8, 0.5))):
+            renderer = FrameRenderer(model, LARGE, camera, show_goal=True)
+            for goal in np.array([[1.45, 0.9, 0.46], [1.5, 0.6, 0.5], [1.2, 0.95, 0.44]]):
+                red, green, blue = renderer.draw(data, goal).astype(int)
+                rows, columns = np.nonzero((red > 90) & (green < 60) & (blue < 60))
+                [aim] = camera.project(goal[None], LARGE, float(model.vis.global_.fovy))
+                found.append([columns.mean() + 0.5, rows.mean() + 0.5, *aim])
+            renderer.close()
+    return np.array(found)
 
 
 def _corners(task: Any) -> list[Any]:

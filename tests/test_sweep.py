@@ -173,11 +173,12 @@ def test_the_figures_hold_every_setting_and_every_mean(
         for one, rate in zip(settings_of(factors), (0.125, 0.25, 0.5, 1.0), strict=True)
     ]
     figures: list[Figure] = []
-    keep = lambda figure, path, **_: [figures.append(figure), Path(path).touch()]  # noqa: E731
+    save = Figure.savefig
+    keep = lambda figure, *to, **how: [figures.append(figure), save(figure, *to, **how)]  # noqa: E731
     monkeypatch.setattr(Figure, "savefig", keep)
     analysis = analyze("X-v0", 500, runs, factors)
-    sweep_figures.heatmap(analysis, tmp_path / "a.png")
-    sweep_figures.marginal_means(analysis, tmp_path / "b.png")
+    sweep_figures.heatmap(analysis, tmp_path / "x.json", tmp_path / "a.png")
+    sweep_figures.marginal_means(analysis, tmp_path / "x.json", tmp_path / "b.png")
     cells = {text.get_text().splitlines()[0] for text in figures[0].axes[0].texts}
     assert cells == {"0.12", "0.25", "0.50", "1.00"}
     rows = [label.get_text() for label in figures[0].axes[0].get_yticklabels()]

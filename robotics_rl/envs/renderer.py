@@ -36,6 +36,29 @@ class Camera:
         camera.lookat[:] = self.lookat
         return camera
 
+    def project(self, points: NDArray[np.float64], size: int, fovy: float) -> NDArray[np.float64]:
+        """Where points of the world are in a square picture.
+
+        Args:
+            points: (n, 3), metres, in front of the camera.
+            size: pixels a side.
+            fovy: vertical field of view in degrees, ``model.vis.global_.fovy``.
+
+        Returns:
+            (n, 2), pixels from the left edge and from the top edge.
+        """
+        azimuth, elevation = np.deg2rad((self.azimuth, self.elevation))
+        flat = np.array([np.cos(azimuth), np.sin(azimuth), 0.0])
+        up = np.array([0.0, 0.0, 1.0])
+        forward = np.cos(elevation) * flat + np.sin(elevation) * up
+        right = np.cross(flat, up)
+        seen = points - np.array(self.lookat) + self.distance * forward  # from the camera
+        depth = seen @ forward
+        across, along = seen @ right, seen @ np.cross(right, forward)
+        focal = size / 2 / np.tan(np.deg2rad(fovy) / 2)  # pixels
+        pixels: NDArray[np.float64] = np.stack([across, -along], axis=1) * focal / depth[:, None]
+        return pixels + size / 2
+
 
 CAMERAS = {
     "default": Camera(2.5, 132.0, -14.0, (1.3, 0.75, 0.55)),  # of Gymnasium-Robotics: all of it
