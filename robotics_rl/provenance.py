@@ -24,8 +24,16 @@ def file_stamp(iso: Any = None) -> str:
 
 
 def command_line() -> list[str]:
-    """The command that runs, as it can be typed in the repository."""
-    return ["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]]
+    """The command that runs, as it can be typed in the repository.
+
+    Of an absolute path only the name is kept: the folders of one machine say nothing on another.
+    """
+    return ["python", os.path.relpath(sys.argv[0]), *map(_portable, sys.argv[1:])]
+
+
+def _portable(part: str) -> str:
+    flag, equals, value = part.rpartition("=")
+    return flag + equals + Path(value).name if Path(value).is_absolute() else part
 
 
 def machine() -> dict[str, Any]:

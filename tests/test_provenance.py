@@ -52,3 +52,10 @@ def test_file_stamps_survive_nonsense():
 def test_only_cores_that_the_process_may_use_count(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1})
     assert provenance.machine()["cpu_cores"] == 1
+
+
+def test_commands_name_no_folder_of_one_machine(monkeypatch):
+    typed = ["train.py", "--out=/home/me/a.zip", "--json-out", "/home/me/b.json", "--seed=1", "x/y"]
+    monkeypatch.setattr("sys.argv", typed)
+    kept = ["python", "train.py", "--out=a.zip", "--json-out", "b.json", "--seed=1", "x/y"]
+    assert provenance.command_line() == kept
