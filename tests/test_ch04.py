@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import book_figures
 import ch04_her_sparse_reach_push as ch04
 import chapter5_tables
 import pytest
@@ -78,7 +79,7 @@ def _analysis(means: dict[str, dict[float, float]]) -> dict[str, Any]:
         for factor, levels in means.items()
         for level, mean in levels.items()
     ]
-    ranking = [{"parameters": chapter5_tables.BOOK_BEST | {"gamma": g}} for g in (0.98, 0.95)]
+    ranking = [{"parameters": book_figures.SWEEP_BEST | {"gamma": g}} for g in (0.98, 0.95)]
     return {
         "env_id": ch04.PUSH,
         "total_steps": 10,
