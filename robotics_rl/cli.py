@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from robotics_rl import config, options
@@ -20,6 +20,7 @@ from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.recipes import BOOK_HER, FAST_ON, RECIPES
 from robotics_rl.versions import check_dependencies
 
+SET_BY_RECIPES = frozenset(name for recipe in RECIPES.values() for name in recipe)
 # SAC stands first because its --ent-coef takes words as well as numbers.
 ALGORITHM_PARTS = (config.SAC, config.PPO, config.TD3, config.DDPG)
 
@@ -123,6 +124,7 @@ def add_options(
     only: Sequence[str] | None = None,
     without: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
+    turned_on: Collection[str] = SET_BY_RECIPES,
 ) -> None:
     """Add a flag per field; flags that are not given leave no trace in the namespace.
 
@@ -133,6 +135,7 @@ def add_options(
         only: names of the fields to add (default: all).
         without: names of fields to leave out.
         renamed: fields to add, by the name they get here.
+        turned_on: fields that a recipe sets; what is off without it can be turned off again.
     """
     for row in options.option_rows(*parts):
         wanted = renamed or only
@@ -148,8 +151,8 @@ def add_options(
             "help": row.metadata["help"] + (f" (default: {shown})" if shown else ""),
         }
         if row.type in (bool, bool | None):
-            decided = row.default is False and not any(r.get(row.name) for r in RECIPES.values())
-            kwargs["action"] = "store_true" if decided else argparse.BooleanOptionalAction
+            stays_off = row.default is False and row.name not in turned_on
+            kwargs["action"] = "store_true" if stays_off else argparse.BooleanOptionalAction
         else:
             kwargs["type"] = _CONVERTERS[row.type]
             kwargs["metavar"] = _METAVARS.get(row.type, "WORD")

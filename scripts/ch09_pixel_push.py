@@ -306,7 +306,7 @@ _NAMING = ("full_state", "encoder", "critic_encoder", "drq", "spatial_softmax", 
 
 def _add_settings(parser: cli.Parser) -> None:
     training = dict(CARD.training)
-    cli.add_options(parser.add_argument_group("what it sees"), Choice, Pixels)
+    cli.add_options(parser.add_argument_group("what it sees"), Choice, Pixels, turned_on=FAST)
     cli.add_options(
         parser.add_argument_group("how it learns"),
         *(SAC, SelectiveHER, FastSAC, Run),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import ch09_pixel_push
 import pytest
 from support import (
     assert_equal_weights,
@@ -56,6 +57,18 @@ def test_a_run_is_named_after_its_step(workdir: Path, flags: list[str], name: st
     outcome = run_script(SCRIPT, "eval", *flags)
     assert outcome.code == 2
     assert f"checkpoints/{name}_FetchPush-v4_seed0.zip does not exist" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [(["--no-critic-encoder"], "ch09_nature"), (["--no-drq"], "ch09_manip_noDrQ_criticEnc")],
+)
+def test_the_recipe_trains_other_steps_too(flags: list[str], name: str) -> None:
+    given = vars(ch09_pixel_push._parser().parse_args(["train", "--recipe", "fast", *flags]))
+    del given["command"]
+    settings = ch09_pixel_push.CARD.settings(given)
+    assert settings.run_name == name
+    assert settings.pixels.camera == "close"
 
 
 @pytest.mark.parametrize(
