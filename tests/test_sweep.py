@@ -90,6 +90,14 @@ def test_a_value_named_twice_is_refused(grid: Path) -> None:
     assert "gamma has a level twice; name each of them once" in outcome.err
 
 
+def test_every_setting_is_looked_at_before_anything_runs(grid: Path) -> None:
+    Path("grid.json").write_text('{"learning_starts": [50, 200]}')  # the first cannot be
+    outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
+    assert outcome.code == 2
+    assert "none is finished before 100 steps" in outcome.err
+    assert not RAW.exists()
+
+
 @pytest.mark.slow
 def test_a_run_that_fails_twice_is_recorded_and_stops_no_other(grid: Path) -> None:
     with artifacts.run_lock(Path("checkpoints/sweep_FetchReach-v4_gamma0.9_seed0.resume")):
