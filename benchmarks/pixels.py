@@ -48,8 +48,10 @@ def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
     plain, ours = _plain_training(settings, device), _our_training(settings, device)
     yield f"draws of {DRAWN_AT_ONCE}, plain", _repeated(lambda: _draw_plain(plain))
     yield f"draws of {DRAWN_AT_ONCE}, ours", _repeated(lambda: _draw_ours(ours))
+    yield "batches of a gradient step, ours", _repeated(lambda: next(ours.batches(1)))
     yield "gradient steps, plain", _repeated(lambda: plain.train(4, plain.batch_size), 4)
     yield "gradient steps, ours", _repeated(lambda: ours.train(4), 4)
+    yield "actions chosen, ours", _repeated(ours._act, N_ENVS)
     if device.startswith("cuda"):
         graphed = _our_training(
             ch09_pixel_push.CARD.settings({**SETTINGS, "cuda_graphs": True, "device": device}),

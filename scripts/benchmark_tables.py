@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from robotics_rl.artifacts import benchmark_path, read_json
+from robotics_rl.replay.memory_plan import FrameShape
 from robotics_rl.solving_tables import solving_rows
 
 RACES = ("environments", "learner", "training", "pixels")
 TRIALS = ("time_to_success", "ablation")
 DEVICES = ("cpu", "cuda")
+PROFILE = (
+    "Where the time of our training goes: milliseconds per step of 4 environments, with 1 torch "
+    "thread. Processes of their own draw the pictures, while the learner takes its gradient step"
+)
 Rows = list[list[str]]
 
 
@@ -23,12 +28,28 @@ def tables() -> Iterator[tuple[str, str, Rows]]:
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
             yield script, f"{_story(document, [document], device)}: {how}", _race(document)
+            if script == "pixels":
+                yield script, PROFILE, _profile(document)
     for script, device in itertools.product(TRIALS, DEVICES):
         path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
             table = solving_rows(document["runs"], timed=document["timed"])
             yield script, _story(document, document["runs"], device), table
+
+
+def _profile(document: Mapping[str, Any]) -> Rows:
+    """Parts of a training step from how often a second each is done alone."""
+    per_second = document["medians"]
+    parts = {
+        "choose actions": 4 / per_second["actions chosen, ours"],
+        "take a gradient step": 1 / per_second["gradient steps, ours"],
+        "of it: draw the batch": 1 / per_second["batches of a gradient step, ours"],
+        "meanwhile: simulate and draw pictures, 1 process": 4 / per_second["frames, 1 process"],
+        "**all, measured as one**": 4 / per_second["training, ours, 1 torch thread"],
+        "**the plain pipeline**": 4 / per_second["training, plain, 1 torch thread"],
+    }
+    return [["part", "ms"], *([name, f"{1_000 * value:.1f}"] for name, value in parts.items())]
 
 
 @dataclass(frozen=True)
@@ -40,10 +61,11 @@ class Target:
     measure: Callable[[], float | None]  # None where it was not run, or not every seed got there
     at_least: bool = False  # or at most
     form: str = ".1f"
+    unit: str = " s"  # of what is to be small
 
     def row(self) -> list[str]:
         """What, bound, measured, verdict."""
-        sign, unit = ("at least", "") if self.at_least else ("at most", " s")
+        sign, unit = ("at least", "") if self.at_least else ("at most", self.unit)
         bound, value = f"{sign} {self.bound:g}{unit}", self.measure()
         if value is None:
             return [self.what, bound, "not reached by every seed, or not run yet", "no"]
@@ -52,11 +74,21 @@ class Target:
 
 
 def _ratio(script: str, name: str) -> Callable[[], float | None]:
+    return _read(script, "ratios", name)
+
+
+def _read(script: str, kind: str, name: str) -> Callable[[], float | None]:
     def measure() -> float | None:
-        ratios = read_json(benchmark_path(script))["ratios"]
-        return float(ratios[name])
+        path = benchmark_path(script)
+        return float(read_json(path)[kind][name]) if path.exists() else None
 
     return measure
+
+
+def _replay_kilobytes() -> float:
+    """Of a transition, where 500,000 of the chapter's are kept."""
+    shape = FrameShape(4, 50, (3, 84, 84), 4, proprioception=10, goal=3, action=4)
+    return shape.slots_bytes(shape.n_slots(500_000)) / 500_000 / 1_000
 
 
 def _slowest(env_id: str, n_seeds: int) -> Callable[[], float | None]:
@@ -119,6 +151,26 @@ TARGETS = (
         at_least=True,
         form=".2f",
     ),
+    Target(
+        "frames a second on one core, 84 pixels a side",
+        300.0,
+        _read("pixels", "medians", "frames, 1 process"),
+        at_least=True,
+        form=".0f",
+    ),
+    Target(
+        "frames, a process per core / plain pipeline",
+        5.0,
+        _ratio("pixels", "frames, a process per core / plain"),
+        at_least=True,
+    ),
+    Target(
+        "training from pictures / plain pipeline",
+        2.5,
+        _ratio("pixels", "training / plain, 2 torch threads"),
+        at_least=True,
+    ),
+    Target("replay of pictures, per transition", 24.0, _replay_kilobytes, unit=" kB"),
     Target("FetchReach-v4 solved, slowest of 5 seeds", 5.0, _slowest("FetchReach-v4", 5)),
     Target("FetchPush-v4 solved, slowest of 5 seeds", 100.0, _slowest("FetchPush-v4", 5)),
     Target(

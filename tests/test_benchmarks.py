@@ -231,9 +231,14 @@ def test_every_task_of_the_benchmarks_resolves() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["environments", "learner", "training"])
-def test_every_contestant_of_a_race_runs(name: str, workdir: Path) -> None:
-    race = importlib.import_module(name).RACE
+@pytest.mark.parametrize("name", ["environments", "learner", "training", "pixels"])
+def test_every_contestant_of_a_race_runs(
+    name: str, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(name)
+    if name == "pixels":  # the plain pipeline draws 20 pictures a second
+        monkeypatch.setitem(module.SETTINGS, "learning_starts", 4 * 50)
+    race = module.RACE
     assert race.main(["--rounds", "1", "--seconds", "0.01", "--out", "short.json"]) == 0
     document = read_strict_json(Path("short.json"))
     assert all(value > 0 for values in document["rows"].values() for value in values)

@@ -84,7 +84,7 @@ class FrameRenderer:
         model: ``MjModel`` that the simulations share.
         size: pixels a side.
         camera: where from.
-        msaa: samples per pixel against jagged edges, 0 or 4; without them three times as fast.
+        msaa: samples per pixel against jagged edges, 0 or 4; `benchmarks/pixels.py` times both.
         show_goal: draw the goal's marker, for people. A policy that is told another goal in
             hindsight must not see it.
         halo: metres around the goal to be shown as a ball, through whatever stands before it; 0:
