@@ -37,6 +37,8 @@ def carry_out(
         UsageError: Ray is not installed, or no cluster answers.
         Interrupted: SIGINT or SIGTERM.
     """
+    if not experiments:
+        return
     ray = _connect(address)
     remote = ray.remote(num_cpus=CORES_EACH, max_retries=RETRIES)(_make)
     pending = {remote.remote(one, str(Path.cwd())): one for one in experiments}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -15,7 +15,6 @@ import pytest
 from support import read_strict_json, run_script, succeed
 from test_sweep import RAW, REACH, SCRIPT, TINY
 
-from robotics_rl import cluster
 from robotics_rl.artifacts import RunPaths
 
 NOT_INSTALLED = "Ray is not installed; install it with: bash docker/dev.sh pip install"
@@ -32,30 +31,21 @@ def test_without_ray_one_line_says_how_to_get_it(
 
 
 @pytest.mark.slow
-def test_a_sweep_runs_on_a_cluster(workdir: Path) -> None:
+def test_a_sweep_on_a_cluster_outlives_a_lost_worker(workdir: Path) -> None:
     pytest.importorskip("ray", reason="needs requirements-sweep.txt")
-    Path("grid.json").write_text(json.dumps({"gamma": [0.9, 0.95]}))
-    flags = [*REACH, "--seeds", "3", *TINY]
-    assert succeed(SCRIPT, "run", *flags, "--ray", "local").out.count("success 0.") == 2
-    assert {run["error"] for run in read_strict_json(RAW)["runs"]} == {None}
-    assert "2 done" in succeed(SCRIPT, "status", *flags).out
-
-
-@pytest.mark.slow
-def test_what_a_lost_worker_had_begun_goes_on(workdir: Path) -> None:
-    pytest.importorskip("ray", reason="needs requirements-sweep.txt")
-    given = {"env": "FetchReach-v4", "net_arch": (8,), "batch_size": 8, "total_steps": 30_000}
-    given |= {"checkpoint_freq": 2_000, "train_seeds": "0"}
-    [trial, *_] = ch04_sweep._trials(given)
-    killer = Thread(target=_kill_the_worker_of, args=(trial,))
+    Path("grid.json").write_text(json.dumps({"gamma": [0.9, 0.95], "n_sampled_goal": [2, 4]}))
+    flags = [*REACH, "--seeds", "3", *TINY, "--total-steps", "20000", "--checkpoint-freq", "2000"]
+    given = vars(ch04_sweep._parser().parse_args(["run", *flags]))
+    del given["command"]
+    trial = ch04_sweep._trials(given)[1]
+    killer = Thread(target=_kill_the_worker_of, args=(trial,), daemon=True)
     killer.start()
-    with closing(cluster.carry_out([trial.experiment], "local")) as outcomes:
-        [(job, code)] = outcomes
+    assert succeed(SCRIPT, "run", *flags, "--ray", "local").out.count("success ") == 4
     killer.join()
-    log = job.log.read_text()
-    assert code == 0, log
-    assert "\nresuming at " in log
-    assert trial.experiment.is_complete()
+    assert [run["error"] for run in read_strict_json(RAW)["runs"]] == [None] * 4
+    assert "\nresuming at " in trial.experiment.job().log.read_text()
+    assert "4 done" in succeed(SCRIPT, "status", *flags).out
+    assert "4 of 4 runs are done" in succeed(SCRIPT, "run", *flags, "--ray", "local").out
 
 
 def _kill_the_worker_of(trial: ch04_sweep.Trial) -> None:
