@@ -28,7 +28,7 @@ def tables() -> Iterator[tuple[str, str, Rows]]:
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
             yield script, f"{_story(document, [document], device)}: {how}", _race(document)
-            if script == "pixels":
+            if (script, device) == ("pixels", "cpu"):
                 yield script, PROFILE, _profile(document)
     for script, device in itertools.product(TRIALS, DEVICES):
         path = benchmark_path(script, device)

@@ -128,9 +128,10 @@ def differences(env_id: str, document: dict[str, Any]) -> str:
 
 
 def _whose(document: dict[str, Any]) -> str:
-    """Whose settings the policies without HER were trained with."""
+    """Whose settings the policies without HER were trained with; the book fixes α on Push."""
     learned = document["trainings"]["no-HER"]["ent_coef"] == "auto"
-    return "the book's settings" + (" but a learned α" if learned else "")
+    differs = learned and document["env_id"] == ch04.PUSH
+    return "the book's settings" + (" but a learned α" if differs else "")
 
 
 def ranking(analysis: dict[str, Any]) -> Rows:
