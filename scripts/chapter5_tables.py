@@ -213,10 +213,10 @@ def journey() -> tuple[str, Rows] | None:
     if not path.exists():
         return None
     document = read_json(path)
-    steps = list(document["runs"][0]["success_at"])
+    steps = sorted(document["runs"][0]["success_at"], key=int)
     header = ["arm", *(f"success at {int(one):,}" for one in steps), "evaluated"]
     rows = [[*header, "lowest α", "last α"]]
-    for arm in document["arms"]:
+    for arm in ch04.JOURNEY:
         runs = [run for run in document["runs"] if run["arm"] == arm]
         at = [[run["success_at"][one] for run in runs] for one in steps]
         success = [*at, [run["success_rate"] for run in runs]]
