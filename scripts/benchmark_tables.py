@@ -12,23 +12,25 @@ from robotics_rl.solving_tables import solving_rows
 RACES = ("environments", "learner", "training", "pixels")
 TRIALS = ("time_to_success", "ablation")
 DEVICES = ("cpu", "cuda")
+ON = {"cpu": "without a GPU", "cuda": "on a GPU"}  # the end of a heading
 Rows = list[list[str]]
 
 
-def tables() -> Iterator[tuple[str, str, Rows]]:
-    """Script, what was measured on which machine, and the table, of all that were run."""
+def tables() -> Iterator[tuple[str, str, str, Rows]]:
+    """Script, device, what was measured on which machine, and the table, of all that were run."""
     for script, device in itertools.product(RACES, DEVICES):
         path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
-            yield script, f"{_story(document, [document], device)}: {how}", _race(document)
+            story = f"{_story(document, [document], device)}: {how}"
+            yield script, device, story, _race(document)
     for script, device in itertools.product(TRIALS, DEVICES):
         path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
             table = solving_rows(document["runs"], timed=document["timed"])
-            yield script, _story(document, document["runs"], device), table
+            yield script, device, _story(document, document["runs"], device), table
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the book prints of its results: every figure stands here, quoted, and nowhere else."""
+"""What the book prints of its results, quoted: all that scripts compute with or put in tables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
