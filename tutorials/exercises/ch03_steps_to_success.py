@@ -8,7 +8,5 @@ for algo in ("ppo", "sac"):
         path = Path("runs", algo, "FetchReachDense-v4", f"seed{seed}", "curves.csv")
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
-        steps = next(
-            int(row["env_steps"]) for row in rows if float(row["success_rate"] or 0) >= 0.9
-        )
-        print(f"{algo}, seed {seed}: {steps:8,} steps")
+        solved = [int(row["env_steps"]) for row in rows if float(row["success_rate"] or 0) >= 0.9]
+        print(f"{algo}, seed {seed}: {solved[0]:8,} steps")
