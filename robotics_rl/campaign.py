@@ -121,7 +121,7 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
 
     missing = [one for one in experiments if not one.is_complete()]
     side_by_side = min(parallel, len(missing))
-    kinds = {(one.settings.run_name, one.settings.env_id): one.settings for one in missing}
+    kinds = {_kind(one.settings): one.settings for one in missing}
     remarks: list[str] = []
     for settings in kinds.values():
         device = resolve_device(settings.run.device)
@@ -131,6 +131,11 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
     for remark in remarks:
         print(remark)
     return [one.job() for one in missing], environment
+
+
+def _kind(settings: TrainSettings) -> str:
+    """Trainings of a kind differ in their seeds alone: what one of them cannot do, none can."""
+    return repr({**settings.identity(), "seed": None})
 
 
 def failure(job: Job, code: int) -> str:

@@ -1,6 +1,7 @@
 """What a full factorial sweep says: every setting, every factor, every pair of factors."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -28,25 +29,51 @@ def analyze(
         runs: each with its ``parameters``, ``seed`` and ``success_rate``.
         factors: what was varied; levels that no run has are left out.
     """
+    even = _even(runs)
     return SweepAnalysis(
         env_id=env_id,
         n_runs=len(runs),
         total_steps=total_steps,
         factors={name: list(levels) for name, levels in factors.items()},
-        ranking=sorted(_ranking(runs, factors), key=lambda one: (-one.mean, one.sd)),
+        ranking=sorted(_ranking(runs, factors), key=_rank),
         marginal_means=[
             FactorLevel(factor=name, level=level, n_runs=len(values), mean=float(np.mean(values)))
             for name, levels in factors.items()
             for level in levels
-            if (values := _rates(runs, {name: level}))
+            if (values := _rates(even, {name: level}))
         ],
         interactions=[
             FactorPair(factors=pair, levels=levels, n_runs=len(values), mean=float(np.mean(values)))
             for pair in combinations(factors, 2)
             for levels in product(*(factors[name] for name in pair))
-            if (values := _rates(runs, dict(zip(pair, levels, strict=True))))
+            if (values := _rates(even, dict(zip(pair, levels, strict=True))))
         ],
     )
+
+
+def left_out(runs: Sequence[Mapping[str, Any]], factors: Factors) -> Iterator[str]:
+    """What an unfinished sweep cannot say, a line each."""
+    settings = settings_of(factors)
+    missing = sum(not _rates(runs, one) for one in settings)
+    if missing:
+        yield f"{missing} of {len(settings)} settings have no run yet: means are over the others"
+    if seeds := sorted({run["seed"] for run in runs} - {run["seed"] for run in _even(runs)}):
+        named = ", ".join(map(str, seeds))
+        yield f"seeds that not every setting has are left out of means over settings: {named}"
+
+
+def _even(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The runs with seeds that every setting has, so that no mean is of luckier seeds; or all."""
+    by_setting: dict[str, set[int]] = {}
+    for run in runs:
+        by_setting.setdefault(repr(sorted(run["parameters"].items())), set()).add(run["seed"])
+    shared = set.intersection(*by_setting.values())
+    return [run for run in runs if run["seed"] in shared or not shared]
+
+
+def _rank(setting: SweepSetting) -> tuple[float, float]:
+    """Best first, and of equals the one that varies least; of one seed nobody knows."""
+    return -setting.mean, math.inf if setting.sd is None else setting.sd
 
 
 def over_seeds(parameters: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> SweepSetting:
@@ -56,7 +83,7 @@ def over_seeds(parameters: Mapping[str, Any], runs: Sequence[Mapping[str, Any]])
         parameters=dict(parameters),
         seeds=[run["seed"] for run in runs if _is_of(run, parameters)],
         mean=float(np.mean(values)),
-        sd=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+        sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         lowest=min(values),
         highest=max(values),
         t_half_width=student_t_half_width(values),

@@ -128,7 +128,7 @@ def _check_graphs(settings: TrainSettings) -> None:
     if not resolve_device(settings.run.device).startswith("cuda"):
         raise UsageError("--cuda-graphs needs an NVIDIA GPU; leave it out")
     if settings.entropy:
-        raise UsageError("--cuda-graphs records one --ent-coef; give a number or auto")
+        raise UsageError("--cuda-graphs records one --ent-coef; give a number")
 
 
 def _check_episodes_fit(settings: TrainSettings, values: config.OffPolicy, env: Env) -> None:

@@ -201,7 +201,10 @@ def _sweep_row(one: SweepSetting) -> list[str]:
     return [
         ", ".join(f"{name} {level}" for name, level in one.parameters.items()),
         str(len(one.seeds)),
-        *(f"{value:.3f}" for value in (one.mean, one.sd, one.lowest, one.highest)),
+        *(
+            "-" if value is None else f"{value:.3f}"
+            for value in (one.mean, one.sd, one.lowest, one.highest)
+        ),
         "-" if one.t_half_width is None else f"+/- {one.t_half_width:.3f}",
         "-" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
     ]

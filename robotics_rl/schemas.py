@@ -1,6 +1,6 @@
 """Every JSON document the project writes, as a typed dataclass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 CONFIRMED = range(1_000, 1_100)  # reset seeds on which a benchmark plays a last policy
@@ -242,7 +242,7 @@ class SweepSetting:
     parameters: dict[str, Any]
     seeds: list[int]
     mean: float  # success rate
-    sd: float  # over seeds, ddof 1
+    sd: float | None  # over seeds, ddof 1; None: there is one
     lowest: float
     highest: float
     t_half_width: float | None  # Student's 95 % interval over seeds
@@ -251,7 +251,7 @@ class SweepSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class FactorLevel:
-    """The mean over all runs with one level of one factor."""
+    """The mean over runs with one level of one factor; with the seeds that every setting has."""
 
     factor: str
     level: Any
@@ -261,7 +261,7 @@ class FactorLevel:
 
 @dataclass(frozen=True, kw_only=True)
 class FactorPair:
-    """The mean over all runs with one level of each of two factors."""
+    """The mean over runs with one level of each of two factors, likewise."""
 
     factors: tuple[str, ...]
     levels: tuple[Any, ...]
@@ -284,6 +284,11 @@ class SweepAnalysis:
     # The best of many is partly lucky on the episodes it was chosen on: these are others. None
     # where its checkpoints are not at hand.
     best_on_other_episodes: SweepSetting | None = None
+    source: str = ""  # the file of the runs
+    created_at: str = ""
+    command: list[str] = field(default_factory=list)
+    git: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from robotics_rl.errors import UsageError
 from robotics_rl.learners.overlapped import Overlapped
 from robotics_rl.replay.hindsight import HindsightDraws
 
-_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num", "_learns_after")
 _LAST = ("_last_obs", "_last_original_obs", "_last_episode_starts")
 
 

@@ -20,12 +20,12 @@ from robotics_rl.campaign import Experiment
 from robotics_rl.chapters import add_command
 from robotics_rl.config import EvalSettings, Run, SelectiveHER
 from robotics_rl.errors import UsageError
-from robotics_rl.factorial import Factors, analyze, over_seeds, settings_of
+from robotics_rl.factorial import Factors, analyze, left_out, over_seeds, settings_of
 from robotics_rl.jobs import Job, carry_out, default_parallel
 from robotics_rl.options import option
 from robotics_rl.progress import clock
-from robotics_rl.provenance import git_state, utc_now
-from robotics_rl.schemas import SweepAnalysis, SweepRun, SweepRuns
+from robotics_rl.provenance import command_line, git_state, utc_now
+from robotics_rl.schemas import SweepAnalysis, SweepRun, SweepRuns, SweepSetting
 from robotics_rl.versions import gather_versions
 
 SCRIPT = "scripts/ch04_sweep.py"
@@ -56,6 +56,7 @@ class Sweep:
     ray: str | None = option(
         None, "run on the Ray cluster at this address, auto for the one this machine is part of"
     )
+    retry_failed: bool = option(False, "try runs again that have failed twice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +91,19 @@ class Trial:
 def run(given: Mapping[str, Any]) -> int:
     """Train and evaluate what is missing; a run that fails twice is recorded and left."""
     trials, book = _of_shard(_trials(given), given.get("shard", Sweep.shard)), _Book.of(given)
-    missing = {one.name: one for one in trials if book.find(one) is None}
-    print(f"{len(trials) - len(missing)} of {len(trials)} runs are done", flush=True)
+    entries = {one.name: book.find(one) for one in trials}
+    given_up = [name for name, entry in entries.items() if entry and entry["error"]]
+    if given.get("retry_failed", False):
+        entries |= dict.fromkeys(given_up)
+        given_up = []
+    missing = {one.name: one for one in trials if entries[one.name] is None}
+    n_done = len(trials) - len(missing) - len(given_up)
+    print(f"{n_done} of {len(trials)} runs are done", flush=True)
     parallel = given.get("parallel", Sweep.parallel)
     experiments = [one.experiment for one in missing.values()]
     jobs, environment = campaign.prepare(experiments, 1 if "ray" in given else parallel)
+    for name in missing.keys() - {job.name for job in jobs}:
+        _settle(book, missing[name])  # made, and killed before it was entered
     failed: list[Job] = []
 
     def outcomes_of(jobs: Sequence[Job]) -> Generator[tuple[Job, int]]:
@@ -114,7 +123,11 @@ def run(given: Mapping[str, Any]) -> int:
     with closing(outcomes_of(failed)) as outcomes:
         for job, code in outcomes:
             _settle(book, missing[job.name], job.last_lines() if code else None)
-    print(f"OK: wrote {book.path}")
+            given_up += [job.name] if code else []
+    if given_up:
+        print(f"FAIL: {', '.join(given_up)}; why is in {book.path}; again with --retry-failed")
+        return 1
+    print(f"OK: all runs are in {book.path}")
     return 0
 
 
@@ -150,29 +163,77 @@ def analysis(given: Mapping[str, Any]) -> int:
     """Rank the settings, average over factors and pairs of them, judge the best once more."""
     book, factors = _Book.of(given), _factors(given)
     env_id = given.get("env", Sweep.env)
-    runs = [entry for entry in book.entries() if entry["env_id"] == env_id and not entry["error"]]
-    runs = [entry for entry in runs if entry["parameters"].keys() == factors.keys()]
-    if not runs:
-        raise UsageError(
-            f"no run on {env_id} in {book.path}; make some with: "
-            f"bash docker/dev.sh python {SCRIPT} run --env {env_id}"
-        )
-    total_steps, *others = {entry["identity"]["total_steps"] for entry in runs}
-    if others:
-        mixed = sorted([total_steps, *others])
-        raise UsageError(f"{book.path} mixes runs of {mixed} steps; use --run-tag for each")
-    result = analyze(env_id, total_steps, runs, factors)
-    best = [run for run in runs if run["parameters"] == result.ranking[0].parameters]
-    if all(Path(run["checkpoint"]).exists() for run in best):
-        again = [{**run, "success_rate": _on_other_episodes(run, book)} for run in best]
-        confirmed = over_seeds(result.ranking[0].parameters, again)
-        result = dataclasses.replace(result, best_on_other_episodes=confirmed)
+    runs = _alike(book, env_id, factors)
+    for remark in left_out(runs, factors):
+        print(remark)
+    result = analyze(env_id, runs[0]["identity"]["total_steps"], runs, factors)
     path = book.path.with_name(f"sweep_{env_id.lower()}_analysis.json")
+    result = dataclasses.replace(
+        result,
+        best_on_other_episodes=_confirmation(result, runs, book, path),
+        source=book.path.as_posix(),
+        created_at=utc_now(),
+        command=command_line(),
+        git=git_state(),
+        versions=gather_versions(),
+    )
     artifacts.write_json(path, result)
     print(reporting.sweep_table(result))
     print(f"OK: wrote {path}")
     _draw(result, path, Path("figures", given.get("run_tag", "")))
     return 0
+
+
+def _alike(book: "_Book", env_id: str, factors: Factors) -> list[dict[str, Any]]:
+    """The runs that differ in the factors and the seed, and in nothing else."""
+    runs = [
+        entry
+        for entry in book.entries()
+        if entry["env_id"] == env_id and not entry["error"] and _is_within(entry, factors)
+    ]
+    if not runs:
+        raise UsageError(
+            f"no run on {env_id} in {book.path}; make some with: "
+            f"bash docker/dev.sh python {SCRIPT} run --env {env_id}"
+        )
+    for name in sorted({name for run in runs for name in run["identity"]} - {*factors, "seed"}):
+        values = sorted({str(run["identity"].get(name)) for run in runs})
+        if len(values) > 1:
+            raise UsageError(
+                f"{book.path} mixes runs with {name} {' and '.join(values)}; "
+                "keep such sweeps apart with --run-tag"
+            )
+    return runs
+
+
+def _is_within(entry: Mapping[str, Any], factors: Factors) -> bool:
+    """Whether a run is of this grid."""
+    levels = entry["parameters"]
+    return levels.keys() == factors.keys() and all(levels[name] in factors[name] for name in levels)
+
+
+def _confirmation(
+    result: SweepAnalysis, runs: Sequence[Mapping[str, Any]], book: "_Book", path: Path
+) -> SweepSetting | None:
+    """The best setting on other episodes; where it is not at hand, what an earlier look found."""
+    winner = result.ranking[0]
+    best = [run for run in runs if run["parameters"] == winner.parameters]
+    if all(_is_at_hand(run) for run in best):
+        again = [{**run, "success_rate": _on_other_episodes(run, book)} for run in best]
+        return over_seeds(winner.parameters, again)
+    old = artifacts.read_json(path) if path.exists() else {}
+    same = ("parameters", "seeds", "mean")
+    if old and all(old["ranking"][0][name] == getattr(winner, name) for name in same):
+        found = old["best_on_other_episodes"]
+        return SweepSetting(**found) if found else None
+    print(f"the best setting is not judged on other episodes: {best[0]['checkpoint']} is not here")
+    return None
+
+
+def _is_at_hand(run: Mapping[str, Any]) -> bool:
+    """Whether the run's own checkpoint is here, and not one trained since."""
+    path = Path(run["checkpoint"])
+    return path.exists() and artifacts.sha256_of(path) == run["checkpoint_sha256"]
 
 
 def _draw(result: SweepAnalysis, source: Path, folder: Path) -> None:
@@ -202,7 +263,10 @@ def export(given: Mapping[str, Any]) -> int:
     checkpoints = [Path(entry["checkpoint"]) for entry in runs]
     missing = [str(path) for path in checkpoints if not path.exists()]
     if missing or not runs:
-        raise UsageError(f"nothing to pack: {', '.join(missing) or 'no run'} is not here")
+        raise UsageError(
+            f"{', '.join(missing) or 'no run'} is not here; "
+            f"bash docker/dev.sh python {SCRIPT} run --env {env_id} makes what is missing"
+        )
     path = Path(given.get("out", Export.out.replace("ENV", env_id.lower())))
     artifacts.require_file(path)
     with artifacts.atomic_write(path) as temporary, tarfile.open(temporary, "w:gz") as archive:
@@ -238,7 +302,8 @@ class _Book:
         entry = _entry(trial, error)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
-            runs = [*self.entries(), dataclasses.asdict(entry)]
+            others = [one for one in self.entries() if one["identity"] != entry.identity]
+            runs = [*others, dataclasses.asdict(entry)]
             artifacts.write_json(self.path, SweepRuns(runs=runs))
         return entry
 

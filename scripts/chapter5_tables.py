@@ -8,6 +8,7 @@ import book_figures
 import ch04_her_sparse_reach_push as ch04
 from benchmark_tables import Rows
 
+from robotics_rl import artifacts
 from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
 from robotics_rl.config import EvalSettings
@@ -67,8 +68,9 @@ def trainings() -> Rows:
     """A row per published policy of the chapter."""
     rows = [["task", "policy", "steps", "training", "success", "of what did not start solved",
              "return", "distance (m)"]]  # fmt: skip
-    for path in sorted(RESULTS.rglob(f"{ch04.CHAPTER}_*_eval.json")):
-        result = read_json(path)
+    for path, result in artifacts.checkpoint_evaluations(EvalSettings.results_dir):
+        if not path.name.startswith(f"{ch04.CHAPTER}_"):
+            continue
         metadata = read_json(metadata_path(Path(result["checkpoint"])))
         mean = result["aggregate"]
         low, high = mean["success_rate_ci95"]
@@ -114,15 +116,21 @@ def differences(env_id: str, document: dict[str, Any]) -> str:
     rates = {name: group["success_rate"]["mean"] for name, group in document["groups"].items()}
     floor = document["baselines"]["do_nothing"]["success_rate"]
     story = (
-        "Both groups took as many steps as HER needs with the recipe `fast`: "
-        f"{her:,}, {her / book_figures.SPARSE_STEPS[env_id]:.0%} of the book's."
+        f"Both groups took {her:,} steps, which are enough for HER with the recipe `fast`, and "
+        f"{her / book_figures.SPARSE_STEPS[env_id]:.0%} of the book's."
     )
     if rates["no-HER"] > floor + 0.05:
         return story
     return (
-        f"{story} Without HER, {plain:,} steps with the book's own settings leave the policy where "
+        f"{story} Without HER, {plain:,} steps with {_whose(document)} leave the policy where "
         f"doing nothing is ({rates['no-HER']:.2f} beside {floor:.2f}){AFTER_MORE[env_id]}"
     )
+
+
+def _whose(document: dict[str, Any]) -> str:
+    """Whose settings the policies without HER were trained with."""
+    learned = document["trainings"]["no-HER"]["ent_coef"] == "auto"
+    return "the book's settings" + (" but a learned α" if learned else "")
 
 
 def ranking(analysis: dict[str, Any]) -> Rows:
@@ -142,7 +150,7 @@ def _setting(one: SweepSetting) -> list[str]:
     return [
         *(str(level) for level in one.parameters.values()),
         str(len(one.seeds)),
-        *(f"{number:.3f}" for number in numbers),
+        *("" if number is None else f"{number:.3f}" for number in numbers),
         "" if one.t_half_width is None else f"± {one.t_half_width:.3f}",
     ]
 

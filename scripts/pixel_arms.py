@@ -150,6 +150,7 @@ def build(arm: str, seed: int, toy: Toy) -> "PixelSAC":
     from stable_baselines3.common.utils import set_random_seed
     from stable_baselines3.common.vec_env import DummyVecEnv
 
+    from robotics_rl.envs.resumable_vec_env import training_seeds
     from robotics_rl.learners.pixel_sac import PixelSAC
     from robotics_rl.replay.frames import FrameReplay, FrameStore
     from robotics_rl.replay.hindsight import Hindsight
@@ -161,8 +162,10 @@ def build(arm: str, seed: int, toy: Toy) -> "PixelSAC":
     seen |= {"drq": False, "image_size": SIZE, "frame_stack": FRAME_STACK}
     vision = make_vision(Pixels(**{**seen, "num_filters": toy.num_filters, **ARMS[arm]}).decided())
     env = DummyVecEnv([PixelPoint] * toy.n_envs)
-    env.seed(seed)
-    env.action_space.seed(seed)
+    # Not `env.seed(seed)`: with it, environments of seeds 0 and 1 would have the same goals.
+    *seeds, action_seed = training_seeds(seed, toy.n_envs)
+    env._seeds = list(seeds)
+    env.action_space.seed(action_seed)
     frame = (1, SIZE, SIZE)
     shape = FrameShape(toy.n_envs, HORIZON, frame, FRAME_STACK, proprioception=1, goal=2, action=2)
     k, reward = toy.n_sampled_goal, PixelPoint().compute_reward

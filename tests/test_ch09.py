@@ -12,6 +12,7 @@ from pathlib import Path
 
 import ch09_pixel_push
 import pytest
+import torch
 from support import (
     assert_equal_weights,
     read_strict_json,
@@ -160,6 +161,20 @@ def test_a_run_whose_replay_is_on_disk_resumes_exactly(whole: Path, workdir: Pat
     assert not STATE.exists()
     checkpoint = Path("checkpoints", f"{NAME}.zip")
     assert_equal_weights(checkpoint, whole / checkpoint)
+
+
+def test_a_run_stopped_while_it_refills_goes_on_refilling(workdir: Path) -> None:
+    code, err = _stopped(TINY)
+    assert code == 143, err
+    state = torch.load(STATE, weights_only=True)
+    assert state["counters"]["_learns_after"] == 100, "--learning-starts"
+    state["counters"]["_learns_after"] = 400  # as after a resume that lost its replay
+    torch.save(state, STATE)
+    succeed(SCRIPT, "train", *TINY, "--resume")
+    metadata = read_strict_json(Path("checkpoints", f"{NAME}.meta.json"))
+    done = int(re.search(r"stopped after (\d+) steps", err)[1])  # type: ignore[index]
+    learned_before = done / 2 - 100 / 2
+    assert metadata["gradient_steps"] <= learned_before + (500 - 400) / 2 + 1
 
 
 def test_a_run_whose_replay_was_in_memory_refills_it(workdir: Path) -> None:

@@ -97,6 +97,16 @@ def test_every_arm_trains_the_encoder_that_it_says(arm: str) -> None:
     assert model.actor.features_extractor.vectors == ["desired_goal"]
 
 
+def test_runs_with_neighbouring_seeds_share_no_goals() -> None:
+    toy = pixel_arms.Toy(total_steps=200, num_filters=2)
+    goals = []
+    for seed in (0, 1):
+        model = pixel_arms.build("critic", seed, toy)
+        assert model.env is not None
+        goals += model.env.reset()["desired_goal"].tolist()  # type: ignore[call-overload, index]
+    assert len({tuple(goal) for goal in goals}) == 2 * toy.n_envs
+
+
 def test_runs_that_are_done_are_not_done_again(workdir: Path) -> None:
     asked = ["miniature", "--arms", "critic,actor", "--seeds", "0", "--parallel", "2", *TOY]
     succeed(SCRIPT, *asked)

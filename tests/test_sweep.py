@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from support import read_strict_json, run_script, succeed
 
 from robotics_rl import artifacts, options, sweep_figures
-from robotics_rl.factorial import analyze, settings_of
+from robotics_rl.factorial import analyze, left_out, settings_of
 
 SCRIPT = ch04_sweep.SCRIPT
 REACH = ["--env", "FetchReach-v4", "--grid", "grid.json"]
@@ -51,6 +51,11 @@ def test_a_sweep_runs_is_analyzed_and_packed_and_does_nothing_twice(grid: Path) 
         assert run["error"] is None
     assert "2 of 2 runs are done" in succeed(SCRIPT, "run", *flags).out
     assert read_strict_json(RAW)["runs"] == runs
+    RAW.unlink()  # as if the sweep had been killed before it entered them
+    assert "0 of 2 runs are done" in succeed(SCRIPT, "run", *flags).out
+    again = read_strict_json(RAW)["runs"]
+    hashes = [sorted(run["checkpoint_sha256"] for run in entered) for entered in (runs, again)]
+    assert hashes[0] == hashes[1]
     assert "2 done" in succeed(SCRIPT, "status", *flags).out
     assert "FetchReach-v4, 2 runs" in succeed(SCRIPT, "analyze", *REACH).out
     for name in ("heatmap", "marginals"):
@@ -64,6 +69,11 @@ def test_a_sweep_runs_is_analyzed_and_packed_and_does_nothing_twice(grid: Path) 
     assert judged["seeds"] == list(range(1_000, 1_100))
     assert best["mean"] == judged["aggregate"]["success_rate"]
     succeed(SCRIPT, "export", *REACH, "--out", "best.tar.gz")
+    Path(runs[0]["checkpoint"]).write_bytes(b"another")
+    Path(runs[1]["checkpoint"]).write_bytes(b"another")
+    succeed(SCRIPT, "analyze", *REACH)
+    kept = read_strict_json(RAW.with_name("sweep_fetchreach-v4_analysis.json"))
+    assert kept["best_on_other_episodes"] == best, "what is not at hand is not judged anew"
     with tarfile.open("best.tar.gz") as archive:
         names = archive.getnames()
     assert sorted(names) == sorted(
@@ -80,12 +90,21 @@ def test_a_value_named_twice_is_refused(grid: Path) -> None:
     assert "gamma has a level twice; name each of them once" in outcome.err
 
 
+def test_every_setting_is_looked_at_before_anything_runs(grid: Path) -> None:
+    Path("grid.json").write_text('{"learning_starts": [50, 200]}')  # the first cannot be
+    outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
+    assert outcome.code == 2
+    assert "none is finished before 100 steps" in outcome.err
+    assert not RAW.exists()
+
+
 @pytest.mark.slow
 def test_a_run_that_fails_twice_is_recorded_and_stops_no_other(grid: Path) -> None:
     with artifacts.run_lock(Path("checkpoints/sweep_FetchReach-v4_gamma0.9_seed0.resume")):
         outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
-    assert outcome.code == 0
+    assert outcome.code == 1
     assert "FAIL: sweep_FetchReach-v4_gamma0.9_seed0 (exit code 2)" in outcome.out
+    assert "again with --retry-failed" in outcome.out.splitlines()[-1]
     failed, done = sorted(read_strict_json(RAW)["runs"], key=lambda run: run["error"] is None)
     assert "error: another training is writing to" in failed["error"]
     assert failed["success_rate"] is None
@@ -93,6 +112,28 @@ def test_a_run_that_fails_twice_is_recorded_and_stops_no_other(grid: Path) -> No
     out = succeed(SCRIPT, "status", *REACH, "--seeds", "0", *TINY).out
     assert "1 failed\n       sweep_FetchReach-v4_gamma0.9_seed0" in out
     assert "1 runs" in succeed(SCRIPT, "analyze", *REACH).out, "a failure is no success rate of 0"
+    assert run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY).code == 1, "it is not forgotten"
+    succeed(SCRIPT, "run", *REACH, "--seeds", "0", *TINY, "--retry-failed")
+    assert [run["error"] for run in read_strict_json(RAW)["runs"]] == [None, None]
+
+
+def test_sweeps_that_differ_in_more_than_their_factors_are_not_mixed(grid: Path) -> None:
+    RAW.parent.mkdir(parents=True)
+    runs = [
+        {
+            "env_id": "FetchReach-v4",
+            "error": None,
+            "parameters": {"gamma": gamma},
+            "seed": 0,
+            "success_rate": 0.5,
+            "identity": {"gamma": gamma, "seed": 0, "tau": tau},
+        }
+        for gamma, tau in ((0.9, 0.005), (0.95, 0.01), (0.99, 0.02))  # the last is of another grid
+    ]
+    RAW.write_text(json.dumps({"runs": runs}))
+    outcome = run_script(SCRIPT, "analyze", *REACH)
+    assert outcome.code == 2
+    assert "mixes runs with tau 0.005 and 0.01; keep such sweeps apart" in outcome.err
 
 
 def test_shards_share_the_runs_out() -> None:
@@ -123,7 +164,7 @@ def test_every_trial_has_files_of_its_own() -> None:
         (["run", "--shard", "half"], "write it as 1/4"),
         (["run", "--grid", "bad.json"], "colour is no setting with a list of levels"),
         (["analyze"], "no run on FetchPush-v4"),
-        (["export"], "nothing to pack: no run is not here"),
+        (["export"], "no run is not here; bash docker/dev.sh python scripts/ch04_sweep.py run"),
     ],
 )
 def test_bad_input_is_one_line(workdir: Path, flags: list[str], message: str) -> None:
@@ -153,15 +194,27 @@ def test_rankings_means_and_pairs_are_those_of_the_runs() -> None:
     assert 0.8 <= best.bootstrap_ci95[0] < 0.9 < best.bootstrap_ci95[1] <= 1.0
     assert found.ranking[1].bootstrap_ci95 is None, "one seed has no interval"
     means = {(one.factor, one.level): (one.n_runs, one.mean) for one in found.marginal_means}
-    assert means["gamma", 0.95] == (4, pytest.approx(0.85))
-    assert means["gamma", 0.98] == (2, pytest.approx(0.3))
-    assert means["k", 4] == (5, pytest.approx(0.66))
+    assert means["gamma", 0.95] == (2, pytest.approx(0.85)), "with the seed that all settings have"
+    assert means["gamma", 0.98] == (1, pytest.approx(0.2))
+    assert means["k", 4] == (2, pytest.approx(0.6))
     pairs = {one.levels: one.mean for one in found.interactions}
-    assert pairs == {
-        (0.95, 4): pytest.approx(0.9),
-        (0.95, 8): pytest.approx(0.7),
-        (0.98, 4): pytest.approx(0.3),
-    }
+    assert pairs == {(0.95, 4): 1.0, (0.95, 8): 0.7, (0.98, 4): 0.2}
+    assert list(left_out(runs, factors)) == [
+        "1 of 4 settings have no run yet: means are over the others",
+        "seeds that not every setting has are left out of means over settings: 1, 2",
+    ]
+
+
+def test_a_setting_with_one_seed_ranks_below_its_equals() -> None:
+    rates = {0.9: {0: 0.5}, 0.95: {0: 0.4, 1: 0.6}}
+    runs = [
+        {"parameters": {"gamma": gamma}, "seed": seed, "success_rate": rate}
+        for gamma, values in rates.items()
+        for seed, rate in values.items()
+    ]
+    ranking = analyze("X-v0", 500, runs, {"gamma": tuple(rates)}).ranking
+    assert [one.parameters["gamma"] for one in ranking] == [0.95, 0.9]
+    assert ranking[1].sd is None
 
 
 def test_the_figures_hold_every_setting_and_every_mean(
