@@ -13,43 +13,52 @@ from robotics_rl.solving_tables import solving_rows
 RACES = ("environments", "learner", "training", "pixels")
 TRIALS = ("time_to_success", "ablation")
 DEVICES = ("cpu", "cuda")
-PROFILE = (
-    "Where the time of our training goes: milliseconds per step of 4 environments, with 1 torch "
-    "thread. Processes of their own draw the pictures, while the learner takes its gradient step"
-)
+ON = {"cpu": "without a GPU", "cuda": "on a GPU"}  # the end of a heading
+N_ENVS = 4  # of the benchmark of pictures
 Rows = list[list[str]]
 
 
-def tables() -> Iterator[tuple[str, str, Rows]]:
-    """Script, what was measured on which machine, and the table, of all that were run."""
+def tables() -> Iterator[tuple[str, str, str, Rows]]:
+    """Script, device, what was measured on which machine, and the table, of all that were run."""
     for script, device in itertools.product(RACES, DEVICES):
         path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
             how = f"{document['unit']}, median of {document['rounds']} rounds (range)"
-            yield script, f"{_story(document, [document], device)}: {how}", _race(document)
-            if (script, device) == ("pixels", "cpu"):
-                yield script, PROFILE, _profile(document)
+            story = f"{_story(document, [document], device)}: {how}"
+            yield script, device, story, _race(document)
     for script, device in itertools.product(TRIALS, DEVICES):
         path = benchmark_path(script, device)
         if path.exists():
             document = read_json(path)
             table = solving_rows(document["runs"], timed=document["timed"])
-            yield script, _story(document, document["runs"], device), table
+            yield script, device, _story(document, document["runs"], device), table
 
 
-def _profile(document: Mapping[str, Any]) -> Rows:
-    """Parts of a training step from how often a second each is done alone."""
-    per_second = document["medians"]
+def profile() -> tuple[str, Rows] | None:
+    """Where the time of training from pictures goes; None where that was not measured.
+
+    Parts of a training step, from how often a second each is done alone.
+    """
+    path = benchmark_path("pixels")
+    if not path.exists():
+        return None
+    story = (
+        f"Milliseconds per step of {N_ENVS} environments, with 1 torch thread. Processes of their "
+        "own draw the pictures, while the learner takes its gradient step"
+    )
+    per_second = read_json(path)["medians"]
     parts = {
-        "choose actions": 4 / per_second["actions chosen, ours"],
+        "choose actions": N_ENVS / per_second["actions chosen, ours"],
         "take a gradient step": 1 / per_second["gradient steps, ours"],
         "of it: draw the batch": 1 / per_second["batches of a gradient step, ours"],
-        "meanwhile: simulate and draw pictures, 1 process": 4 / per_second["frames, 1 process"],
-        "**all, measured as one**": 4 / per_second["training, ours, 1 torch thread"],
-        "**the plain pipeline**": 4 / per_second["training, plain, 1 torch thread"],
+        "meanwhile: simulate and draw pictures, 1 process": N_ENVS
+        / per_second["frames, 1 process"],
+        "**all, measured as one**": N_ENVS / per_second["training, ours, 1 torch thread"],
+        "**the plain pipeline**": N_ENVS / per_second["training, plain, 1 torch thread"],
     }
-    return [["part", "ms"], *([name, f"{1_000 * value:.1f}"] for name, value in parts.items())]
+    rows = [["part", "ms"], *([name, f"{1_000 * value:.1f}"] for name, value in parts.items())]
+    return story, rows
 
 
 @dataclass(frozen=True)

@@ -176,17 +176,20 @@ def _steps(row: Mapping[str, float | None]) -> int:
 
 def verdict(card: Card, group: Mapping[str, Document]) -> str:
     """Whether the book's means can be told from ours."""
-    is_inside = [
-        abs(group[name]["mean"] - _book(card, name)) <= group[name]["t_half_width"]
-        for name in ("return_mean", "final_distance_mean")
+    names = {"return_mean": "return", "final_distance_mean": "distance"}
+    apart = [
+        words
+        for name, words in names.items()
+        if abs(group[name]["mean"] - _book(card, name)) > group[name]["t_half_width"]
     ]
-    reward, distance = ("inside" if one else "outside" for one in is_inside)
     n_seeds = len(group["return_mean"]["values"])
-    last = "show no difference, and rule none out" if all(is_inside) else "do show a difference"
-    return (
-        f"The book's return lies {reward} our interval and its distance {distance}: "
-        f"{n_seeds} seeds {last}."
-    )
+    if not apart:
+        return (
+            "The book's return and distance both lie within our intervals; "
+            f"{n_seeds} seeds cannot tell the book's result from ours."
+        )
+    lie = "lies outside our interval" if len(apart) == 1 else "lie outside our intervals"
+    return f"The book's {' and '.join(apart)} {lie}: {n_seeds} seeds do show a difference."
 
 
 def _book(card: Card, metric: str) -> float:
@@ -210,11 +213,14 @@ def _over_seeds(card: Card, comparison: Document) -> list[str]:
     seeds = comparison["seeds"]
     metadata = [documents(card, {"seed": seed})[0] for seed in seeds]
     steps = metadata[0]["total_steps"]
-    seconds = fmean(one["training"]["wall_seconds"] for one in metadata)
+    seconds = [one["training"]["wall_seconds"] for one in metadata]
+    listed = ",".join(map(str, seeds))
     return [
         f"the same: {steps:,} steps, seeds {', '.join(map(str, seeds))}",
-        f"`python {card.script} all --seed K --total-steps {steps}`, `compare`",
-        f"each {clock(seconds)} on {cores(metadata[0])}",
+        f"`python {card.script} all --seed K --total-steps {steps}` for each seed K, then "
+        f"`python {card.script} compare --seeds {listed}`",
+        f"mean {clock(fmean(seconds))} a seed ({clock(min(seconds))} to "
+        f"{clock(max(seconds))}) on {cores(metadata[0])}",
         means(comparison),
         card.book,
     ]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import book_figures
 import ch03_sac_dense_reach as ch03
 import ch04_her_sparse_reach_push as ch04
 import dense_reach_tables
@@ -15,7 +16,6 @@ from matplotlib.axes import Axes
 
 from robotics_rl import plotting
 from robotics_rl.artifacts import evaluation_name, evaluation_path, read_json
-from robotics_rl.chapters import Criterion
 from robotics_rl.config import ALGORITHMS, EvalSettings, Run
 from robotics_rl.curves import points, read_run
 from robotics_rl.plotting import Points
@@ -26,6 +26,7 @@ PANELS = {
     "success_rate": ("success rate", "success_rate"),
     "ep_rew_mean": ("return of an episode", "return_mean"),
 }
+TARGET, RESULT = "book's target", "book's result"  # what a dashed line is
 SMOOTHED = "Training episodes with their exploration, mean of the last 100."  # as SB3 logs
 
 
@@ -61,12 +62,16 @@ class Runs:
         found = [points(rows, column) for rows in self.seeds.values()]
         return [curve for curve in found if curve[0]]
 
-    def criteria(self) -> tuple[Criterion, ...]:
-        """What the book asks of this policy once it is trained."""
-        for card in dense_reach_tables.CARDS:
-            if (card.env_id, card.algo) == (self.env_id, self.run_name):
-                return card.criteria
-        return ch04.CRITERIA.get(self.env_id, ()) if self.run_name == "sac_her" else ()
+    def of_the_book(self) -> tuple[str, dict[str, float]]:
+        """What the book's card asks of this policy, or else what the book's own came to."""
+        cards = {(card.env_id, card.algo): card for card in dense_reach_tables.CARDS}
+        cards[ch04.CARD.env_id, "sac_her"] = ch04.CARD
+        if card := cards.get((self.env_id, self.run_name)):
+            return TARGET, {one.metric: one.bound for one in card.criteria}
+        if (self.env_id, self.run_name) == (ch04.REACH, "sac_her"):
+            quoted = book_figures.HER_ON_REACH.items()
+            return RESULT, {metric: float(text.split()[0]) for metric, text in quoted}
+        return "", {}
 
 
 def runs_under(folder: Path) -> Iterator[Runs]:
@@ -83,18 +88,22 @@ def runs_under(folder: Path) -> Iterator[Runs]:
 
 
 def learning_curves(runs: Sequence[Runs], path: Path) -> None:
-    """Success and return over environment steps: mean and range over seeds, the book's target."""
+    """Success and return over environment steps: mean and range over seeds, beside the book."""
     env_id = runs[0].env_id
     caption = f"{env_id}. {_lines(runs)} {SMOOTHED} "
-    if any(one.criteria() for one in runs):
+    dashed = {one.of_the_book()[0] for one in runs}
+    if TARGET in dashed:
         caption += "Dashed: what the book's experiment card asks of the evaluated policy. "
+    if RESULT in dashed:
+        steps = book_figures.SPARSE_STEPS[env_id]
+        caption += f"Dashed: the evaluation of the book's policy after {steps:,} steps. "
     caption += _sources(runs)
     with plotting.figure(path, 7.5, 3.9, caption) as figure:
         panels = figure.subplots(1, len(PANELS))
         for panel, (column, (label, metric)) in zip(panels, PANELS.items(), strict=True):
             for number, one in enumerate(runs):
                 _draw_runs(panel, one, column, number)
-            _draw_targets(panel, runs, metric)
+            _draw_book(panel, runs, metric)
             panel.set_ylabel(label)
             plotting.steps_axis(panel)
         panels[0].set_ylim(-0.02, 1.02)
@@ -197,17 +206,16 @@ def _draw_runs(axes: Axes, runs: Runs, column: str, number: int, label: str = ""
         plotting.over_seeds(axes, curves, number, label or runs.title)
 
 
-def _draw_targets(axes: Axes, runs: Sequence[Runs], metric: str) -> None:
-    """What the book asks of each policy, in the colour of its first trainings."""
-    targets: dict[str, tuple[float, str]] = {}
+def _draw_book(axes: Axes, runs: Sequence[Runs], metric: str) -> None:
+    """What the book says of each policy, in the colour of its first trainings."""
+    lines: dict[str, tuple[float, str]] = {}
     for number, one in enumerate(runs):
-        for criterion in one.criteria():
-            if criterion.metric == metric:
-                colour = plotting.line_style(number)["color"]
-                targets.setdefault(one.policy, (criterion.bound, colour))
-    for policy, (bound, colour) in targets.items():
-        label = f"book's target, {policy}"
-        axes.axhline(bound, color=colour, label=label, **plotting.TARGET)
+        kind, values = one.of_the_book()
+        if metric in values:
+            colour = plotting.line_style(number)["color"]
+            lines.setdefault(f"{kind}, {one.policy}", (values[metric], colour))
+    for label, (value, colour) in lines.items():
+        axes.axhline(value, color=colour, label=label, **plotting.TARGET)
 
 
 def _draw_floor(axes: Axes, env_id: str) -> None:

@@ -26,6 +26,14 @@ FOLDER = Path("results", "labs")
 Row = dict[str, Any]  # of one seed
 CARTPOLE_STEPS, REACH_STEPS = 50_000, 200_000  # at most
 PENDULUM_STEPS, PENDULUM_DEMO_STEPS = 15_000, 50_000
+PENDULUM_EXERCISE_STEPS = 25_000
+# What exercises 2, 3 and 5 of book chapter 4 change → settings of the lab's demo.
+PENDULUM_EXERCISES: dict[str, dict[str, Any]] = {
+    "single_q": {"single_q": True},
+    "fixed_alpha": {"fixed_alpha": 0.2},
+    "higher_target": {"target_entropy": -0.5},
+    "lower_target": {"target_entropy": -2.0},
+}
 # Steps of an episode, the probability that one is relabelled, and how many goals it then gets.
 RELABELLING: dict[str, Any] = {"n_steps": 50, "her_ratio": 0.8, "k": 4}
 
@@ -55,6 +63,18 @@ def _dense_reach(lab: Any, seed: int) -> Row:
 
 def _pendulum(lab: Any, seed: int, steps: int) -> Row:
     return dict(lab.learn(seed, lab.Settings(steps=steps)))
+
+
+def _pendulum_exercises(lab: Any, seed: int) -> Row:
+    row: Row = {"seed": seed}
+    for name, changed in PENDULUM_EXERCISES.items():
+        row[name] = lab.learn(seed, lab.Settings(steps=PENDULUM_EXERCISE_STEPS, **changed))
+    return row
+
+
+def _ended(exercise: str, key: str) -> Callable[[Row], Any]:
+    """What an exercise came to with a seed."""
+    return lambda row: row[exercise][key]
 
 
 def _point_reach(lab: Any, seed: int) -> Row:
@@ -146,6 +166,21 @@ DEMOS = {
             "seconds": itemgetter("seconds"),
         },
         book=book_figures.RESULTS["sac_pendulum"].whole,
+    ),
+    "sac_pendulum_exercises": Demo(
+        lab="sac_from_scratch",
+        title="SAC on Pendulum-v1, the exercises",
+        seeds="0",
+        run=_pendulum_exercises,
+        learned=lambda row: all(row[name]["steps_to_solved"] for name in PENDULUM_EXERCISES),
+        target="mean return above -200 over 10 episodes, with each change, within "
+        f"{PENDULUM_EXERCISE_STEPS:,} steps",
+        figures={
+            f"{words}, {name}": _ended(name, key)
+            for name in PENDULUM_EXERCISES
+            for words, key in {"return": "final_return", "alpha": "final_alpha"}.items()
+        },
+        book="no figures",
     ),
     "her_relabeler": Demo(
         lab="her_relabeler",

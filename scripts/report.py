@@ -29,6 +29,24 @@ from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
 from robotics_rl.reporting import markdown
 
+METRICS = """\
+What the metrics are, each a mean over the episodes of an evaluation unless it says otherwise:
+
+- **success** (`success_rate`): the share of episodes whose *last* step lies within the threshold.
+- **any step** (`success_any_step_rate`): the share in which some step did.
+- **started solved** (`n_started_solved`): how many episodes lay within it before the first action.
+- **of what did not start solved** (`success_rate_unsolved_start`): success without those.
+- **return** (`return_mean`): the sum of an episode's rewards, not discounted.
+- **distance** (`final_distance_mean`): metres from what was achieved to the goal, at the last step.
+- **time to success** (`time_to_success_mean`): the first step that succeeds, counted from 1, over
+  the episodes that have one.
+- **action smoothness** (`action_smoothness_mean`): the squared change of the action from one step
+  to the next, summed over an episode: Σ‖aₜ − aₜ₋₁‖². The smaller, the smoother.
+- **largest action** (`action_max_abs_mean`): the largest component of an episode's actions, by
+  absolute value; 1 is the most that there is.
+
+`ci95` and brackets after a rate are Wilson's 95 % interval over episodes, `±` is Student's 95 %
+interval over training seeds, `std` a standard deviation over episodes."""
 BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
 
@@ -79,14 +97,24 @@ def benchmark_sections() -> str:
         markdown(rows),
         "![shares of trivial goals](../figures/trivial_goals.png)",
     ]
-    for script, story, rows in benchmark_tables.tables():
-        parts += [f"## [{script}.py]({script}.py)", f"{story}.", markdown(rows)]
+    for script, device, story, rows in benchmark_tables.tables():
+        parts += [
+            f"## [{script}.py]({script}.py) {benchmark_tables.ON[device]}",
+            f"{story}.",
+            markdown(rows),
+        ]
+    if found := benchmark_tables.profile():
+        parts += [
+            "## Where the time of training from pictures goes",
+            f"{found[0]}.",
+            markdown(found[1]),
+        ]
     return "\n\n".join(parts)
 
 
 def headline_table() -> str:
     """Chapter, command, time, result."""
-    rows = [["what", "command after `bash docker/dev.sh`", "min:s", "measured", "book"]]
+    rows = [["what", "command after `bash docker/dev.sh`", "time", "measured", "book"]]
     rows += [_proof_of_life(), _anatomy()]
     for card in (*dense_reach_tables.CARDS, ch04_her_sparse_reach_push.CARD):
         rows += dense_reach_tables.headlines(card)
@@ -122,6 +150,7 @@ def results_page() -> str:
         "# Results",
         "Made by `python scripts/report.py` from the JSON documents in this folder; "
         "nothing here is typed by hand.",
+        METRICS,
     ]
     parts += ["## What the book says, and what was measured", markdown(book_table.rows())]
     for card in dense_reach_tables.CARDS:

@@ -178,7 +178,7 @@ def shown(name: str, last: int | None = None) -> str:
 def took(document: Mapping[str, Any]) -> str:
     """How much processor time a kept command took: the clock of a busy machine says less."""
     seconds = document["cpu_seconds"]
-    time = f"{math.ceil(seconds)} s" if seconds < 60 else f"{clock(seconds)} min:s"
+    time = f"{max(math.ceil(seconds), 1)} s" if seconds < 60 else f"{clock(seconds)} min:s"
     return f"takes one core {time}"
 
 

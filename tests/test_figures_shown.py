@@ -176,6 +176,20 @@ def test_learning_curves_show_the_book_s_targets(workdir: Path, saved: list[Figu
     assert "One training seed." in caption_of(dense)
 
 
+def test_where_the_book_asks_nothing_its_own_result_is_drawn(
+    workdir: Path, saved: list[Figure]
+) -> None:
+    put_runs("runs/sac_her/FetchReach-v4")
+    succeed(SCRIPT, "learning-curves", "--runs", "runs")
+    heights = [
+        {line.get_label(): line.get_ydata()[-1] for line in axes.lines} for axes in saved[0].axes
+    ]
+    assert [lines["book's result, SAC + HER"] for lines in heights] == [1.0, -1.68]
+    told = caption_of(saved[0])
+    assert "Dashed: the evaluation of the book's policy after 1,000,000 steps." in told
+    assert "card asks" not in told
+
+
 def test_a_run_without_a_table_is_read_from_its_events(tmp_path: Path) -> None:
     from torch.utils.tensorboard.writer import SummaryWriter
 

@@ -192,7 +192,7 @@ def sac_update(
 class Settings(NamedTuple):
     """What can be turned in `learn`; the flags of --demo are made from it."""
 
-    steps: Annotated[int, "at least 200, an episode; 50,000 take 4 to 13 minutes"] = 50_000
+    steps: Annotated[int, "at least 200, an episode; 50,000 take 12 to 20 minutes"] = 50_000
     target_entropy: Annotated[float, "what alpha keeps the entropy at (exercise 5)"] = -1.0
     fixed_alpha: Annotated[float | None, "this alpha, learned no more (exercise 3)"] = None
     single_q: Annotated[bool, "believe one critic, not the lower of two (exercise 2)"] = False
