@@ -62,8 +62,15 @@ class Card:
     # of curves.csv: (column, environment steps) → the book's value there; column → its good range
     book_curve: Mapping[tuple[str, int], str] = field(default_factory=dict)
     book_signs: Mapping[str, str] = field(default_factory=dict)
-    fast_path: str = "all --seed 0"  # sub-command and flags that make it
+    fast_verb: str = "all"  # the sub-command of our short run
+    fast_flags: Mapping[str, Any] = field(default_factory=lambda: {"seed": 0})
+    published_as: str = "fastpath"  # the tag of our short run that is published
     over_seeds: str = "compare --seeds 0,1,2"
+
+    @property
+    def fast_path(self) -> str:
+        """Sub-command and flags of the short run, as they are typed."""
+        return " ".join([self.fast_verb, *options.as_flags(self.fast_flags, " ")])
 
     def settings(self, given: Mapping[str, Any]) -> TrainSettings:
         """The chapter's training with the flags given on the command line."""
@@ -81,14 +88,17 @@ class Card:
 
     def text(self) -> str:
         """The card as it is printed."""
-        settings = self.settings({})
+        settings = self.settings(self.fast_flags)
         paths = RunPaths.of(settings)
+        tagged = self.settings({**self.fast_flags, "run_tag": self.published_as})
+        published = RunPaths.of(tagged).metadata
+        timed = published if published.exists() else paths.metadata
         command = f"bash docker/dev.sh python {self.script}"
         rows = [
-            ("algorithm", f"{settings.run_name.upper().replace('_', ' + ')} on {self.env_id}"),
+            ("algorithm", f"{reporting.algorithm(settings)} on {self.env_id}"),
             ("fast path", f"{command} {self.fast_path}"),
             ("steps", f"{settings.run.total_steps:,} in {settings.run.n_envs} environments"),
-            ("time", reporting.training_time(paths.metadata)),
+            ("time", reporting.training_time(timed)),
             ("artifacts", f"{paths.checkpoint}, {paths.metadata.name}"),
             ("", str(self.evaluation_path(settings, EvalSettings.results_dir))),
             ("", str(paths.curves)),

@@ -247,7 +247,7 @@ def _sparse_commands(env_id: str) -> list[str]:
 
 
 def _fast_path_commands(card: Card) -> list[str]:
-    return [f"python {card.script} {card.fast_path} --run-tag fastpath"]
+    return [f"python {card.script} {card.fast_path} --run-tag {card.published_as}"]
 
 
 def _lab_commands(*names: str) -> list[str]:

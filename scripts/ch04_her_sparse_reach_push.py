@@ -49,7 +49,8 @@ CARD = Card(
     criteria=tuple(starmap(Criterion, book_figures.FAST_PATHS["push"])),
     book=book_figures.RESULTS[PUSH].text,
     book_fast_path=book_figures.RESULTS["push_fast_path"].text,
-    fast_path=f"train --env {PUSH} --her --seed 0 --total-steps 500000 --ent-coef 0.05",
+    fast_verb="train",
+    fast_flags={"env": PUSH, "her": True, "seed": 0, "total_steps": 500_000, "ent_coef": 0.05},
     over_seeds=f"env-all --env {PUSH} --seeds 0,1,2",
 )
 # of policies with HER

@@ -131,8 +131,9 @@ CARD = PixelCard(
     criteria=(Criterion("success_rate", ">=", 0.90),),
     book="; ".join(book_figures.RESULTS[f"pixels_{step}"].text for step in ("2", "4", "control")),
     book_fast_path=book_figures.PIXELS_FAST_PATH,
-    fast_path="train --recipe fast --cuda-graphs --seed 0",
-    over_seeds="eval --seed K",
+    fast_verb="train",
+    fast_flags={"recipe": "fast", "cuda_graphs": True, "seed": 0},
+    published_as="step4",
 )
 
 
