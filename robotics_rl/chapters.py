@@ -2,7 +2,7 @@
 
 import argparse
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,10 @@ class Card:
         """The chapter's training with the flags given on the command line."""
         defaults = {"algo": self.algo, "env": self.env_id, **self.training}
         return cli.training_settings(given, chapter=self.chapter, **defaults)
+
+    def owns(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint with this metadata is of the chapter."""
+        return (metadata.get("algo"), metadata.get("env_id")) == (self.algo, self.env_id)
 
     def evaluation_path(self, settings: TrainSettings, results_dir: str) -> Path:
         """Where this training's evaluation goes."""
@@ -234,8 +238,7 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
             return 0
         case "compare":
             return compare_seeds(card, given)
-    if {"ckpt", "seed"} <= given.keys():
-        raise UsageError("--ckpt and --seed both name a checkpoint; give one of them")
+    require_one_name(given)
     training, evaluation = split(given)
     settings = card.settings(training)
     if command != "eval":
@@ -243,24 +246,40 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
     if command == "train":
         return 0
     evaluation = {"ckpt": str(RunPaths.of(settings).checkpoint), **evaluation}
-    _require_same_chapter(card, evaluation["ckpt"])
+    require_same_chapter(card, evaluation["ckpt"])
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=card.chapter)
     return 0 if report(card.criteria, vars(result.aggregate)) else 1
 
 
-def _require_same_chapter(card: Card, checkpoint: str) -> None:
+def require_one_name(given: Mapping[str, Any], naming: Collection[str] = ()) -> None:
+    """A checkpoint is named by its path, or by flags of its run.
+
+    Args:
+        given: flags of ``eval``.
+        naming: the flags that a chapter names its runs by, beside those that all have.
+
+    Raises:
+        UsageError: it is named by both.
+    """
+    if "ckpt" in given and (also := given.keys() & {"seed", "checkpoints_dir", *naming}):
+        flags = ", ".join(sorted(map(options.flag_of, also)))
+        raise UsageError(f"--ckpt says which checkpoint; leave out {flags}")
+
+
+def require_same_chapter(card: Card, checkpoint: str) -> None:
     """Other policies have other criteria.
 
     Raises:
-        UsageError: the checkpoint is of another algorithm or environment.
+        UsageError: the checkpoint is of another chapter.
     """
     path = artifacts.metadata_path(artifacts.existing_checkpoint(Path(checkpoint)))
     if not path.exists():
         return
     made = artifacts.read_json(path)
-    if (made.get("algo"), made.get("env_id")) != (card.algo, card.env_id):
+    if not card.owns(made):
+        name = made.get("run_name") or made.get("algo")
         raise UsageError(
-            f"{checkpoint} is of {made.get('algo')} on {made.get('env_id')}, not of this chapter; "
+            f"{checkpoint} is of {name} on {made.get('env_id')}, not of this chapter; "
             f"use: python eval.py --ckpt {checkpoint}"
         )
 

@@ -136,11 +136,10 @@ def train(given: dict[str, Any]) -> int:
 
 def evaluate(given: Mapping[str, Any]) -> int:
     """Evaluate a checkpoint, and hold a policy with HER against its criteria."""
+    chapters.require_one_name(given, ["her"])
     training, evaluation = chapters.split(given)
     if "ckpt" not in evaluation:
         evaluation["ckpt"] = str(RunPaths.of(_settings(training)).checkpoint)
-    elif {"seed", "her"} & training.keys():
-        raise UsageError("--ckpt names a checkpoint, and so do --her and --seed; give one of them")
     elif "env" in training:
         evaluation["env"] = training["env"]  # another one than it was trained on
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=CHAPTER)

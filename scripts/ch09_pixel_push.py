@@ -106,6 +106,11 @@ class PixelCard(Card):
         require_possible(pixels)
         return dataclasses.replace(settings, pixels=pixels, name=pixels.run_name)
 
+    def owns(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint with this metadata is of the chapter."""
+        name = metadata.get("run_name") or ""
+        return super().owns(metadata) and name.startswith(f"{self.chapter}_")
+
     def evaluation_path(self, settings: TrainSettings, results_dir: str) -> Path:
         """Where this training's evaluation goes."""
         name = f"{settings.run_name}_{settings.env_id}_seed{settings.run.seed}_eval.json"
@@ -168,9 +173,11 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate(given: Mapping[str, Any]) -> int:
     """Evaluate a checkpoint and hold it against the criteria."""
+    chapters.require_one_name(given, _NAMING)
     training, evaluation = chapters.split(given)
     if "ckpt" not in evaluation:
         evaluation["ckpt"] = str(RunPaths.of(CARD.settings(training)).checkpoint)
+    chapters.require_same_chapter(CARD, evaluation["ckpt"])
     settings, seeds = cli.eval_settings(evaluation)
     result = commands.evaluate(settings, seeds, chapter=CARD.chapter, make_vision=make_vision)
     return 0 if chapters.report(CARD.criteria, vars(result.aggregate)) else 1

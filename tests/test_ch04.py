@@ -363,8 +363,9 @@ def test_push_with_her_is_held_against_the_criteria(workdir: Path) -> None:
     ("flags", "message"),
     [
         ([], "name it with --env"),
-        (["--ckpt", "x.zip", "--her"], "give one of them"),
-        (["--ckpt", "x.zip", "--seed", "3"], "give one of them"),
+        (["--ckpt", "x.zip", "--her"], "leave out --her"),
+        (["--ckpt", "x.zip", "--seed", "3"], "leave out --seed"),
+        (["--ckpt", "x.zip", "--checkpoints-dir", "y"], "leave out --checkpoints-dir"),
     ],
 )
 def test_eval_wants_one_policy(workdir: Path, flags: list[str], message: str) -> None:

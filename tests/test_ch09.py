@@ -13,6 +13,7 @@ from pathlib import Path
 import ch09_pixel_push
 import pytest
 from support import (
+    Trained,
     assert_equal_weights,
     read_strict_json,
     run_script,
@@ -125,6 +126,32 @@ def test_a_checkpoint_is_evaluated(whole: Path, workdir: Path, script: tuple[str
     result = read_strict_json(Path("results", f"{NAME}_eval.json"))
     assert result["n_episodes"] == 2
     assert [episode["length"] for episode in result["per_episode"]] == [50, 50]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--full-state", "--seed", "7"], "leave out --full-state, --seed"),
+        (["--encoder", "nature"], "leave out --encoder"),
+    ],
+)
+def test_a_checkpoint_is_named_in_one_way(
+    flags: list[str], said: str, whole: Path, workdir: Path
+) -> None:
+    checkpoint = whole / "checkpoints" / f"{NAME}.zip"
+    outcome = run_script(SCRIPT, "eval", "--ckpt", str(checkpoint), *flags)
+    assert outcome.code == 2
+    assert f"--ckpt says which checkpoint; {said}" in outcome.err
+    assert tree(workdir) == {}
+
+
+def test_a_policy_of_another_chapter_is_not_held_against_these_criteria(
+    workdir: Path, trained_sac_her: Trained
+) -> None:
+    outcome = run_script(SCRIPT, "eval", "--ckpt", str(trained_sac_her.checkpoint))
+    assert outcome.code == 2
+    assert "is of sac on FetchPush-v4, not of this chapter; use: python eval.py" in outcome.err
+    assert tree(workdir) == {}
 
 
 def test_episodes_of_pixel_policies_are_not_filmed(whole: Path, workdir: Path) -> None:
