@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from robotics_rl import artifacts, chapters, cli, commands, options, plotting, rendering
 from robotics_rl.artifacts import RunPaths
-from robotics_rl.chapters import Card
+from robotics_rl.chapters import Card, Criterion
 from robotics_rl.config import SAC, EvalSettings, Run, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.pixel_options import Lessons, Pixels
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "ch09_distill"
 GOAL = 0.8  # success rate
+CRITERIA = (Criterion("success_rate", ">=", GOAL),)
 # Inputs are honest and pictures close; sizes such that two cores are done within 90 minutes.
 DEFAULTS: dict[str, Any] = {
     "encoder": "manipulation",
@@ -77,8 +78,7 @@ def distill(card: Card, make_vision: "MakeVision", given: Mapping[str, Any]) -> 
     result = commands.evaluate(*cli.eval_settings(asked), make_vision=make_vision)
     folder = Path(evaluation.get("results_dir", EvalSettings.results_dir))
     report(settings, result, teacher, folder / (settings.run.run_tag or "") / f"{NAME}.json")
-    rate = result.aggregate.success_rate
-    return 0 if rate is not None and rate >= GOAL else 1
+    return 0 if chapters.report(CRITERIA, vars(result.aggregate)) else 1
 
 
 def settings_of(card: Card, given: Mapping[str, Any]) -> TrainSettings:

@@ -43,7 +43,12 @@ def taught(tmp_path_factory: pytest.TempPathFactory, trained_sac_her: Trained) -
     with contextlib.chdir(folder):
         outcome = run_script(SCRIPT, "distill", *TINY)
     assert outcome.code == 1, outcome
+    (folder / "out.txt").write_text(outcome.out)
     return folder
+
+
+def test_the_student_is_held_against_its_goal(taught: Path) -> None:
+    assert "FAIL  success_rate 0 (must be >= 0.8)" in (taught / "out.txt").read_text()
 
 
 def test_the_student_is_honest_and_says_who_taught_it(taught: Path) -> None:
