@@ -164,10 +164,10 @@ def compare(given: Mapping[str, Any]) -> int:
     env_id = _env_id(given)
     asked = given.get("train_seeds", Several.train_seeds)
     place = {name: given[name] for name in ("run_tag", "results_dir") if name in given}
+    seeds = options.parse_seeds(asked)
     groups = {
         name: {seed: _result_path({"env": env_id, **place}, seed, her) for seed in seeds}
         for name, her in GROUPS.items()
-        if (seeds := options.parse_seeds(asked))
     }
     missing = [
         f"{name} seed {seed}"

@@ -197,6 +197,7 @@ def demo(given: Mapping[str, Any]) -> int:
     norms: list[float] = []
     first, *_ = model.critic.features_extractor.parameters()
     first.register_hook(lambda gradient: norms.append(gradient.norm().item()))
+    # Not `take_losses`, which tells of the last training alone.
     note = model.note
     model.note = lambda name, value: (
         losses.append(value.item()) if name == "critic_loss" else note(name, value)
@@ -216,7 +217,7 @@ def demo(given: Mapping[str, Any]) -> int:
         losses.clear()
         norms.clear()
     model.env.close()
-    return 0 if _verdicts([(loss, norm) for loss, norm in rows]) else 1
+    return 0 if _verdicts(rows) else 1
 
 
 def _verdicts(rows: Sequence[tuple[float, float]]) -> bool:
