@@ -313,7 +313,12 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
 
 
 def compare_groups(
-    groups: Mapping[str, Mapping[int, Path]], env_id: str, chapter: str, given: Mapping[str, Any]
+    groups: Mapping[str, Mapping[int, Path]],
+    env_id: str,
+    chapter: str,
+    given: Mapping[str, Any],
+    *,
+    same_steps: bool = True,
 ) -> Comparison:
     """Set trained policies beside the floors, on the same episodes; write and print it.
 
@@ -322,13 +327,14 @@ def compare_groups(
         env_id: what they were evaluated on.
         chapter: prefix of the comparison's name.
         given: flags; ``results_dir`` and ``run_tag`` say where it goes.
+        same_steps: whether the groups must have been trained equally long.
     """
     results_dir, tag = given.get("results_dir", EvalSettings.results_dir), given.get("run_tag")
     first = next(path for by_seed in groups.values() for path in by_seed.values())
     floors = baselines(env_id, results_dir, tag, artifacts.read_json(first)["seeds"])
     from robotics_rl.comparison import compare  # scipy takes a second
 
-    comparison = compare(groups, floors, env_id)
+    comparison = compare(groups, floors, env_id, same_steps=same_steps)
     path = comparison_path(chapter, env_id, results_dir, tag)
     same = ("seeds", "n_episodes", "sources", "trainings")
     artifacts.keep_other(

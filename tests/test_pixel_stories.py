@@ -16,7 +16,9 @@ import pixel_probe
 import pytest
 from ch09_pixel_push import CARD
 from pixel_toy import BLOCK, FRAME_STACK, REACH, SIZE, PixelPoint, draw, success_rate
-from support import ROOT, read_strict_json, run_script, start, succeed, tree
+from support import ROOT, Trained, read_strict_json, run_script, start, succeed, tree
+
+from robotics_rl.artifacts import write_json
 
 SCRIPT = "scripts/ch09_pixel_push.py"
 
@@ -220,6 +222,22 @@ def test_every_step_has_the_name_that_the_book_gives_it() -> None:
         "2": "ch09_manip_noDrQ_criticEnc",
         "4": "ch09_manip_criticEnc",
     }
+
+
+def test_steps_of_the_book_are_compared_however_long_they_were(
+    workdir: Path, trained_sac_her: Trained
+) -> None:
+    succeed("eval.py", "--baseline", "random", "--env", "FetchPush-v4", "--seeds", "0-1")
+    result = read_strict_json(Path("results/random_fetchpush-v4_eval.json"))
+    made = read_strict_json(trained_sac_her.metadata)
+    for name, steps in (("ch09_nature", 2_000_000), ("ch09_manip_noDrQ_criticEnc", 5_000_000)):
+        stem = f"{name}_FetchPush-v4_seed0"
+        write_json(Path(f"checkpoints/{stem}.meta.json"), {**made, "total_steps": steps})
+        played = {**result, "checkpoint": f"checkpoints/{stem}.zip"}
+        write_json(Path(f"results/{stem}_eval.json"), played)
+    said = succeed(SCRIPT, "compare", "--seeds", "0").out
+    assert "ch09_nature: 2,000,000 steps" in said
+    assert "ch09_manip_noDrQ_criticEnc: 5,000,000 steps" in said
 
 
 def put_curve(folder: Path, n_rows: int) -> None:
