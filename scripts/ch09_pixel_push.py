@@ -7,7 +7,7 @@ small things, trained by the critics, and shown pictures that are shifted a litt
 import argparse
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,14 +173,31 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate(given: Mapping[str, Any]) -> int:
     """Evaluate a checkpoint and hold it against the criteria."""
-    chapters.require_one_name(given, _NAMING)
+    chapters.require_one_name(given, options.option_names(Pixels) | {"full_state"})
     training, evaluation = chapters.split(given)
     if "ckpt" not in evaluation:
-        evaluation["ckpt"] = str(RunPaths.of(CARD.settings(training)).checkpoint)
+        settings = CARD.settings(training)
+        evaluation["ckpt"] = str(RunPaths.of(settings).checkpoint)
+        _require_made_with(settings, training.keys() & options.option_names(Pixels))
     chapters.require_same_chapter(CARD, evaluation["ckpt"])
-    settings, seeds = cli.eval_settings(evaluation)
-    result = commands.evaluate(settings, seeds, chapter=CARD.chapter, make_vision=make_vision)
+    judged, seeds = cli.eval_settings(evaluation)
+    result = commands.evaluate(judged, seeds, chapter=CARD.chapter, make_vision=make_vision)
     return 0 if chapters.report(CARD.criteria, vars(result.aggregate)) else 1
+
+
+def _require_made_with(settings: TrainSettings, names: Collection[str]) -> None:
+    """Runs are named after some of their settings alone.
+
+    Raises:
+        UsageError: the checkpoint of this name was made with another value of one of ``names``.
+    """
+    paths, asked = RunPaths.of(settings), settings.flat_hyperparameters()
+    made = artifacts.read_json(paths.metadata) if paths.metadata.exists() else {}
+    used = made.get("hyperparameters", asked)
+    for name in sorted(names):
+        if used.get(name) != asked[name]:
+            told = options.as_flags({name: used.get(name)}, " ")[0]
+            raise UsageError(f"{paths.checkpoint} was made with {told}; say so, or use --ckpt")
 
 
 def demo(given: Mapping[str, Any]) -> int:
@@ -260,7 +277,8 @@ def render_frame(given: Mapping[str, Any]) -> int:
 
 def smoke_test(given: Mapping[str, Any]) -> int:
     """Train for a moment, save, load, evaluate: everything runs, nothing is learned."""
-    tiny = {**SMALL, "num_filters": 4, "n_envs": 2, "total_steps": 600, "run_tag": "smoke-test"}
+    tiny = {**SMALL, "num_filters": 4, "n_envs": 2, "total_steps": 600}
+    tiny["run_tag"] = pixel_investigation.SMOKE_TEST
     settings = CARD.settings({**tiny, **given})
     metadata = commands.train(settings, make_vision)
     evaluation = {
@@ -286,7 +304,7 @@ def _parser() -> cli.Parser:
     _add_settings(train)
     evaluation = add("eval", "evaluate a checkpoint", "--critic-encoder --seed 0")
     chapters.add_checkpoint_options(evaluation)
-    cli.add_options(evaluation, Choice, Pixels, only=_NAMING)
+    cli.add_options(evaluation, Choice, Pixels, without=_NOT_OF_POLICIES)
     shown = add("demo", "learn for some minutes, and show that it does", "--seed 0")
     cli.add_options(shown, Run, only=("seed", "device"))
     frame = add("render-frame", "write what a policy sees", "--camera close --seed 0")
@@ -309,8 +327,7 @@ def _parser() -> cli.Parser:
 
 _ROOTS = ("checkpoints_dir", "log_dir", "run_tag")
 _VIEW = ("image_size", "native_render", "camera", "msaa", "hide_goal_marker")
-# Flags that a run is named after.
-_NAMING = ("full_state", "encoder", "critic_encoder", "drq", "spatial_softmax", "proprio")
+_NOT_OF_POLICIES = ("recipe", "cuda_graphs", "buffer_file")  # but of how they were trained
 
 
 def _add_settings(parser: cli.Parser) -> None:

@@ -133,6 +133,7 @@ def test_a_checkpoint_is_evaluated(whole: Path, workdir: Path, script: tuple[str
     [
         (["--full-state", "--seed", "7"], "leave out --full-state, --seed"),
         (["--encoder", "nature"], "leave out --encoder"),
+        (["--camera", "close"], "leave out --camera"),
     ],
 )
 def test_a_checkpoint_is_named_in_one_way(
@@ -143,6 +144,17 @@ def test_a_checkpoint_is_named_in_one_way(
     assert outcome.code == 2
     assert f"--ckpt says which checkpoint; {said}" in outcome.err
     assert tree(workdir) == {}
+
+
+def test_a_run_of_this_name_but_other_settings_is_not_evaluated(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(whole)
+    flags = ["--critic-encoder", "--no-hide-goal-marker", "--precision", "fp32"]
+    outcome = run_script(SCRIPT, "eval", *flags)
+    assert outcome.code == 2
+    assert f"{NAME}.zip was made with --hide-goal-marker; say so, or use --ckpt" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
 
 
 def test_a_policy_of_another_chapter_is_not_held_against_these_criteria(

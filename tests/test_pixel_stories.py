@@ -18,7 +18,7 @@ from ch09_pixel_push import CARD
 from pixel_toy import BLOCK, FRAME_STACK, REACH, SIZE, PixelPoint, draw, success_rate
 from support import ROOT, Trained, read_strict_json, run_script, start, succeed, tree
 
-from robotics_rl.artifacts import write_json
+from robotics_rl.artifacts import RunPaths, write_json
 
 SCRIPT = "scripts/ch09_pixel_push.py"
 
@@ -254,21 +254,70 @@ def test_trainings_are_found_whatever_their_tag(workdir: Path) -> None:
     put_curve(Path("runs/a/b/ch09_manip_noDrQ_criticEnc/FetchPush-v4/seed0"), 3)
     put_curve(Path("runs/ch09_nature/FetchPush-v4/previous/seed1_x"), 9)
     put_curve(Path("runs/sac_her/FetchPush-v4/seed0"), 9)
-    found = list(pixel_investigation.curves_of(CARD, Path("runs")))
+    put_curve(Path("runs/smoke-test/ch09_nature/FetchPush-v4/seed0"), 9)
+    found = list(pixel_investigation.curves_of(CARD))
     assert [(one.step, one.tag, one.seed) for one in found] == [("0", "", "1"), ("2", "a/b", "0")]
     assert found[0].points("critic_loss") == ([1000, 2000], [0.3, 0.3])
     assert found[0].points("actor_loss") == ([], [])
 
 
+def put_metadata(step: str, **changes: Any) -> None:
+    """Of a training as in the book, but for the changes."""
+    flags = {**pixel_investigation.STEPS[step], **pixel_investigation.LENGTHS[step]}
+    settings = CARD.settings(flags)
+    used = {**settings.flat_hyperparameters(), **changes}
+    steps = used.pop("total_steps", settings.run.total_steps)
+    made = {"steps_done": steps, "hyperparameters": used}
+    write_json(RunPaths.of(settings).metadata, made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_missing"),
+    [
+        ({}, False),
+        ({"cuda_graphs": True}, False),
+        ({"total_steps": 400}, True),
+        ({"hide_goal_marker": True}, True),
+        ({"precision": "bf16"}, True),
+        ({"buffer_size": 200_000}, True),
+        (None, True),
+    ],
+)
+def test_only_a_training_as_in_the_book_is_a_step(
+    changes: dict[str, Any] | None, is_missing: bool, workdir: Path
+) -> None:
+    put_curve(Path("runs/ch09_manip_criticEnc/FetchPush-v4/seed0"), 2)
+    if changes is not None:
+        put_metadata("4", **changes)
+    found = list(pixel_investigation.curves_of(CARD))
+    assert len(found) == 1
+    missing = pixel_investigation.missing_trainings(CARD, found)
+    assert ("step 4 (with DrQ)" in missing) == is_missing
+
+
+def test_tags_are_told_where_they_tell_curves_apart() -> None:
+    one, other = (
+        pixel_investigation.Curve(step, tag, "0", [], False)
+        for step, tag in (("0", "mine"), ("4", "yours"))
+    )
+    assert pixel_investigation.titles([one, one]) == ["step 0 (NatureCNN), seed 0"] * 2
+    assert pixel_investigation.titles([one, other]) == [
+        "step 0 (NatureCNN), mine, seed 0",
+        "step 4 (with DrQ), yours, seed 0",
+    ]
+
+
 def test_what_there_is_is_drawn_and_what_is_missing_named(workdir: Path) -> None:
     put_curve(Path("runs/ch09_nature/FetchPush-v4/seed0"), 2)
+    put_metadata("0")
     said = drawn_by("plot-investigation")
     assert {path.name for path in Path("figures").iterdir()} == {
         f"ch09_{name}.png" for name in pixel_investigation.FIGURES
     }
     assert "step 0 (" not in said
     assert "step 4 (with DrQ): bash docker/dev.sh python scripts/ch09_pixel_push.py" in said
-    assert "train --critic-encoder --seed 0" in said
+    assert "train --critic-encoder --no-hide-goal-marker --precision fp32" in said
+    assert "--total-steps 1500000 --buffer-size 500000 --n-sampled-goal 8 --seed 0" in said
 
 
 def test_without_a_training_its_figures_are_not_drawn(workdir: Path) -> None:
