@@ -337,11 +337,7 @@ def compare_groups(
     comparison = compare(groups, floors, env_id, same_steps=same_steps)
     path = comparison_path(chapter, env_id, results_dir, tag)
     same = ("seeds", "n_episodes", "sources", "trainings")
-    artifacts.keep_other(
-        path,
-        "comparison",
-        lambda old: all(old.get(name) == getattr(comparison, name) for name in same),
-    )
+    artifacts.keep_other(path, "comparison", artifacts.has_same(comparison, *same))
     artifacts.write_json(path, comparison)
     print(reporting.comparison_table(comparison))
     print(f"OK: wrote {path}")

@@ -224,10 +224,8 @@ def ablation(given: Mapping[str, Any]) -> int:
     )
     results_dir = given.get("results_dir", EvalSettings.results_dir)
     path = Path(results_dir, folder, f"{CHAPTER}_{document.env_id.lower()}_ablation.json")
-    same = ("seed", "sources", "aggregates")
-    artifacts.keep_other(
-        path, "ablation", lambda old: all(old.get(one) == getattr(document, one) for one in same)
-    )
+    same = artifacts.has_same(document, "seed", "sources", "aggregates")
+    artifacts.keep_other(path, "ablation", same)
     artifacts.write_json(path, document)
     print(reporting.hindsight_table(document))
     print(f"OK: wrote {path}")
@@ -260,11 +258,15 @@ def journey(given: Mapping[str, Any]) -> int:
         git=git_state(),
         versions=gather_versions(),
     )
-    path = Path(folder, tag, f"{CHAPTER}_journey.json")
+    name = f"{CHAPTER}_journey"
+    path, figure = Path(folder, tag, f"{name}.json"), Path("figures", tag, f"{name}.png")
+    # What comes of a run tells its settings apart, as it repeats to the bit.
+    same = artifacts.has_same(document, "env_id", "total_steps", "arms", "runs")
+    artifacts.keep_other(path, "journey", same, figure)
     artifacts.write_json(path, document)
     print(reporting.journey_table(document))
     print(f"OK: wrote {path}")
-    draw(document, Path("figures", tag, f"{CHAPTER}_journey.png"))
+    draw(document, figure)
     return 0
 
 

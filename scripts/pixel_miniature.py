@@ -64,12 +64,19 @@ def miniature(given: Mapping[str, Any]) -> int:
     jobs = [_job(arm, seed, toy) for arm, seed in wanted if not is_complete(arm, seed, toy)]
     if not _carry_out(jobs, plan.parallel, show_progress=given.get("progress", True)):
         return 1
-    document = gather(wanted, toy)
+    document, figure = gather(wanted, toy), Path("figures", f"{NAME}.png")
+    artifacts.keep_other(path, "plan", lambda old: _plan_of(old) == (vars(toy), wanted), figure)
     artifacts.write_json(path, document)
     print("\n".join(table(document)))
     print(f"OK: wrote {path}")
-    draw(document, Path("figures", f"{NAME}.png"))
+    draw(document, figure)
     return 0
+
+
+def _plan_of(document: Mapping[str, Any]) -> tuple[Any, list[tuple[str, int]]]:
+    """How the runs of a document learned, and which they were."""
+    runs = document.get("runs", [])
+    return document.get("settings"), [(run["arm"], run["seed"]) for run in runs]
 
 
 def _job(arm: str, seed: int, toy: Toy) -> Job:

@@ -31,6 +31,20 @@ def drawn_by(*arguments: str) -> str:
     return out
 
 
+def put_other(name: str) -> None:
+    """A document and its figure, published of other settings."""
+    write_json(Path("results", f"{name}.json"), {"settings": {"published": True}})
+    Path("figures").mkdir()
+    Path("figures", f"{name}.png").touch()
+
+
+def assert_kept(name: str) -> None:
+    """What was published is still there."""
+    [document] = Path("results", "previous").glob(f"{name}_*.json")
+    assert read_strict_json(document) == {"settings": {"published": True}}
+    assert len([*Path("figures", "previous").glob(f"{name}_*.png")]) == 1
+
+
 # The toy
 
 
@@ -101,7 +115,9 @@ def test_every_arm_trains_the_encoder_that_it_says(arm: str) -> None:
 
 def test_runs_that_are_done_are_not_done_again(workdir: Path) -> None:
     asked = ["miniature", "--arms", "critic,actor", "--seeds", "0", "--parallel", "2", *TOY]
+    put_other("ch09_miniature")
     succeed(SCRIPT, *asked)
+    assert_kept("ch09_miniature")
     parts = {name: pixel_arms.part_path(name, 0) for name in ("critic", "actor")}
     before = {name: path.read_bytes() for name, path in parts.items()}
     parts["actor"].unlink()
@@ -117,6 +133,7 @@ def test_runs_that_are_done_are_not_done_again(workdir: Path) -> None:
     assert [one["env_steps"] for one in document["runs"][0]["rows"]] == [200, 400]
     assert document["runs"][0]["rows"][-1]["gradient_steps"] == 50
     assert Path("figures", "ch09_miniature.png").exists()
+    assert len([*Path("results", "previous").iterdir()]) == 1, "these were of the same settings"
 
 
 def test_runs_with_other_settings_are_others(workdir: Path) -> None:
@@ -179,7 +196,9 @@ def test_a_large_block_is_found(encoder: str) -> None:
 def test_the_probe_tells_every_camera_encoder_and_seed(workdir: Path) -> None:
     tiny = ["--n-frames", "8", "--n-held-out", "4", "--n-updates", "2", "--batch-size", "2"]
     tiny += ["--num-filters", "2", "--seeds", "0,1", "--no-progress"]
+    put_other("ch09_probe")
     said = drawn_by("probe", *tiny)
+    assert_kept("ch09_probe")
     document = read_strict_json(Path("results", "ch09_probe.json"))
     assert document["schema"] == "probe/1"
     names = {(row["camera"], row["encoder"], row["place"]) for row in document["rows"]}
