@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pixel_arms
 import pixel_investigation
+import pixel_miniature
 import pixel_probe
 import pytest
 from ch09_pixel_push import CARD
@@ -134,6 +135,21 @@ def test_runs_that_are_done_are_not_done_again(workdir: Path) -> None:
     assert document["runs"][0]["rows"][-1]["gradient_steps"] == 50
     assert Path("figures", "ch09_miniature.png").exists()
     assert len([*Path("results", "previous").iterdir()]) == 1, "these were of the same settings"
+
+
+def test_what_became_of_a_run_is_read_from_its_file(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = pixel_arms.part_path("actor", 3)
+    job = pixel_miniature._job("actor", 3, pixel_arms.Toy())
+    write_json(part, {"rows": [{"success_rate": 0.1}, {"success_rate": 0.25}]})
+    job.log.write_text("0.9\nwarning: the last line but one\nand the last\n")
+    outcomes = (outcome for outcome in [(job, 0), (job, -9)])
+    monkeypatch.setattr(pixel_miniature, "carry_out", lambda *_, **__: outcomes)
+    assert not pixel_miniature._carry_out([job, job], 1, show_progress=False)
+    told = capsys.readouterr()
+    assert told.out == "OK: actor seed 3, success 0.25\n"
+    assert told.err.endswith(f"FAIL: actor seed 3 (stopped by signal 9), see {job.log}\n")
 
 
 def test_runs_with_other_settings_are_others(workdir: Path) -> None:
