@@ -107,6 +107,8 @@ def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
         f"{clock(training['wall_seconds'])}, {training['steps_per_second']:,.0f} environment "
         f"steps per second on {machine(metadata)}",
     ]
+    if drawn_by := metadata.get("drawn_by"):
+        yield ["pictures drawn with", f"`MUJOCO_GL={drawn_by}`"]
     if (rate := training["final_success_rate"]) is not None:
         yield ["success at the end of training", f"{rate:.2f} of its last episodes, with noise"]
     state = {None: "", False: "", True: ", with changes"}[git["dirty"]]

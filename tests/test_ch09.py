@@ -108,12 +108,13 @@ def test_a_tab_of_tensorboard_groups_what_the_chapter_reads(whole: Path) -> None
     }
 
 
-def test_metadata_tells_what_it_saw(whole: Path) -> None:
+def test_metadata_tells_what_it_saw(whole: Path, backend: str) -> None:
     metadata = read_strict_json(whole / "checkpoints" / f"{NAME}.meta.json")
     assert metadata["run_name"] == "ch09_manip_criticEnc"
     assert metadata["gradient_steps"] > 150
     told = {"camera": "close", "policy_inputs": "no-achieved", "drq": True, "frame_stack": 4}
     assert told.items() <= metadata["hyperparameters"].items()
+    assert metadata["drawn_by"] == backend
     assert "buffer_file" not in metadata["hyperparameters"], "a place on one machine"
 
 

@@ -83,6 +83,13 @@ def test_a_card_tells_what_metadata_and_result_tell(published: Trained) -> None:
         assert told in text, told
 
 
+def test_a_card_tells_what_drew_the_pictures(published: Trained) -> None:
+    assert read_strict_json(published.metadata)["drawn_by"] is None
+    assert "MUJOCO_GL" not in the_card()
+    edit_json(published.metadata, drawn_by="osmesa")
+    assert "| pictures drawn with | `MUJOCO_GL=osmesa` |" in the_card()
+
+
 def test_floors_are_those_of_the_same_episodes(published: Trained) -> None:
     command = "`python eval.py --baseline do-nothing --env FetchReachDense-v4`"
     assert f"| do nothing | not measured on these episodes: {command} |" in the_card()
