@@ -254,10 +254,18 @@ def run_lock(*folders: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def keep_other(path: Path, what: str, is_same: Callable[[dict[str, Any]], bool]) -> None:
+def keep_other(
+    path: Path, what: str, is_same: Callable[[dict[str, Any]], bool], *figures: Path
+) -> None:
     """Move the JSON at ``path`` to ``previous/`` unless it is the one about to be made again.
 
     A sanity run must not cost a published result, nor a damaged file the work just done.
+
+    Args:
+        path: of the JSON.
+        what: the document is of.
+        is_same: whether the document that is there, empty if damaged, is of the same.
+        figures: that were drawn from it, and go where it goes.
     """
     if not path.exists():
         return
@@ -265,9 +273,18 @@ def keep_other(path: Path, what: str, is_same: Callable[[dict[str, Any]], bool])
         old = read_json(path)
     except UsageError:
         old = {}
-    if not is_same(old):
-        moved = move_aside(path, path.parent / "previous", file_stamp(old.get("created_at")))
-        print(f"{path.name} was of another {what}: it went to {moved}")
+    if is_same(old):
+        return
+    stamp = file_stamp(old.get("created_at"))
+    for one in (path, *figures):
+        if moved := move_aside(one, one.parent / "previous", stamp):
+            print(f"{one.name} was of another {what}: it went to {moved}")
+
+
+def has_same(document: Any, *names: str) -> Callable[[dict[str, Any]], bool]:
+    """Whether a document that was read has these entries of one that is to be written."""
+    written = json.loads(to_json(document))
+    return lambda read: all(read.get(name) == written[name] for name in names)
 
 
 def move_aside(path: Path, previous: Path, stamp: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 import argparse
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,13 +62,24 @@ class Card:
     # of curves.csv: (column, environment steps) → the book's value there; column → its good range
     book_curve: Mapping[tuple[str, int], str] = field(default_factory=dict)
     book_signs: Mapping[str, str] = field(default_factory=dict)
-    fast_path: str = "all --seed 0"  # sub-command and flags that make it
+    fast_verb: str = "all"  # the sub-command of our short run
+    fast_flags: Mapping[str, Any] = field(default_factory=lambda: {"seed": 0})
+    published_as: str = "fastpath"  # the tag of our short run that is published
     over_seeds: str = "compare --seeds 0,1,2"
+
+    @property
+    def fast_path(self) -> str:
+        """Sub-command and flags of the short run, as they are typed."""
+        return " ".join([self.fast_verb, *options.as_flags(self.fast_flags, " ")])
 
     def settings(self, given: Mapping[str, Any]) -> TrainSettings:
         """The chapter's training with the flags given on the command line."""
         defaults = {"algo": self.algo, "env": self.env_id, **self.training}
         return cli.training_settings(given, chapter=self.chapter, **defaults)
+
+    def owns(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint with this metadata is of the chapter."""
+        return (metadata.get("algo"), metadata.get("env_id")) == (self.algo, self.env_id)
 
     def evaluation_path(self, settings: TrainSettings, results_dir: str) -> Path:
         """Where this training's evaluation goes."""
@@ -81,14 +92,17 @@ class Card:
 
     def text(self) -> str:
         """The card as it is printed."""
-        settings = self.settings({})
+        settings = self.settings(self.fast_flags)
         paths = RunPaths.of(settings)
+        tagged = self.settings({**self.fast_flags, "run_tag": self.published_as})
+        published = RunPaths.of(tagged).metadata
+        timed = published if published.exists() else paths.metadata
         command = f"bash docker/dev.sh python {self.script}"
         rows = [
-            ("algorithm", f"{settings.run_name.upper().replace('_', ' + ')} on {self.env_id}"),
+            ("algorithm", f"{reporting.algorithm(settings)} on {self.env_id}"),
             ("fast path", f"{command} {self.fast_path}"),
             ("steps", f"{settings.run.total_steps:,} in {settings.run.n_envs} environments"),
-            ("time", reporting.training_time(paths.metadata)),
+            ("time", reporting.training_time(timed)),
             ("artifacts", f"{paths.checkpoint}, {paths.metadata.name}"),
             ("", str(self.evaluation_path(settings, EvalSettings.results_dir))),
             ("", str(paths.curves)),
@@ -224,8 +238,7 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
             return 0
         case "compare":
             return compare_seeds(card, given)
-    if {"ckpt", "seed"} <= given.keys():
-        raise UsageError("--ckpt and --seed both name a checkpoint; give one of them")
+    require_one_name(given)
     training, evaluation = split(given)
     settings = card.settings(training)
     if command != "eval":
@@ -233,24 +246,40 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
     if command == "train":
         return 0
     evaluation = {"ckpt": str(RunPaths.of(settings).checkpoint), **evaluation}
-    _require_same_chapter(card, evaluation["ckpt"])
+    require_same_chapter(card, evaluation["ckpt"])
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=card.chapter)
     return 0 if report(card.criteria, vars(result.aggregate)) else 1
 
 
-def _require_same_chapter(card: Card, checkpoint: str) -> None:
+def require_one_name(given: Mapping[str, Any], naming: Collection[str] = ()) -> None:
+    """A checkpoint is named by its path, or by flags of its run.
+
+    Args:
+        given: flags of ``eval``.
+        naming: the flags that a chapter names its runs by, beside those that all have.
+
+    Raises:
+        UsageError: it is named by both.
+    """
+    if "ckpt" in given and (also := given.keys() & {"seed", "checkpoints_dir", *naming}):
+        flags = ", ".join(sorted(map(options.flag_of, also)))
+        raise UsageError(f"--ckpt says which checkpoint; leave out {flags}")
+
+
+def require_same_chapter(card: Card, checkpoint: str) -> None:
     """Other policies have other criteria.
 
     Raises:
-        UsageError: the checkpoint is of another algorithm or environment.
+        UsageError: the checkpoint is of another chapter.
     """
     path = artifacts.metadata_path(artifacts.existing_checkpoint(Path(checkpoint)))
     if not path.exists():
         return
     made = artifacts.read_json(path)
-    if (made.get("algo"), made.get("env_id")) != (card.algo, card.env_id):
+    if not card.owns(made):
+        name = made.get("run_name") or made.get("algo")
         raise UsageError(
-            f"{checkpoint} is of {made.get('algo')} on {made.get('env_id')}, not of this chapter; "
+            f"{checkpoint} is of {name} on {made.get('env_id')}, not of this chapter; "
             f"use: python eval.py --ckpt {checkpoint}"
         )
 
@@ -284,7 +313,12 @@ def compare_seeds(card: Card, given: Mapping[str, Any]) -> int:
 
 
 def compare_groups(
-    groups: Mapping[str, Mapping[int, Path]], env_id: str, chapter: str, given: Mapping[str, Any]
+    groups: Mapping[str, Mapping[int, Path]],
+    env_id: str,
+    chapter: str,
+    given: Mapping[str, Any],
+    *,
+    same_steps: bool = True,
 ) -> Comparison:
     """Set trained policies beside the floors, on the same episodes; write and print it.
 
@@ -293,20 +327,17 @@ def compare_groups(
         env_id: what they were evaluated on.
         chapter: prefix of the comparison's name.
         given: flags; ``results_dir`` and ``run_tag`` say where it goes.
+        same_steps: whether the groups must have been trained equally long.
     """
     results_dir, tag = given.get("results_dir", EvalSettings.results_dir), given.get("run_tag")
     first = next(path for by_seed in groups.values() for path in by_seed.values())
     floors = baselines(env_id, results_dir, tag, artifacts.read_json(first)["seeds"])
     from robotics_rl.comparison import compare  # scipy takes a second
 
-    comparison = compare(groups, floors, env_id)
+    comparison = compare(groups, floors, env_id, same_steps=same_steps)
     path = comparison_path(chapter, env_id, results_dir, tag)
     same = ("seeds", "n_episodes", "sources", "trainings")
-    artifacts.keep_other(
-        path,
-        "comparison",
-        lambda old: all(old.get(name) == getattr(comparison, name) for name in same),
-    )
+    artifacts.keep_other(path, "comparison", artifacts.has_same(comparison, *same))
     artifacts.write_json(path, comparison)
     print(reporting.comparison_table(comparison))
     print(f"OK: wrote {path}")

@@ -86,9 +86,10 @@ def training_settings(
 ) -> TrainSettings:
     """Resolve parsed flags; ``defaults`` hold where neither a flag nor the recipe says more."""
     asked, defaults = dict(given), dict(defaults)
-    algo, env_id = (asked.pop(name, None) or defaults.pop(name) for name in ("algo", "env"))
-    her = asked.pop("her", defaults.pop("her", False))
-    return config.resolve(algo, env_id, asked, her=her, chapter=chapter, defaults=defaults)
+    algo, env_id, her = (
+        asked.pop(name, defaults.pop(name, None)) for name in ("algo", "env", "her")
+    )
+    return config.resolve(algo, env_id, asked, her=bool(her), chapter=chapter, defaults=defaults)
 
 
 def parse_eval(argv: Sequence[str]) -> tuple[EvalSettings, list[int]]:

@@ -27,7 +27,11 @@ METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
 
 
 def compare(
-    groups: Mapping[str, Mapping[int, Path]], baselines: Mapping[str, Path], env_id: str
+    groups: Mapping[str, Mapping[int, Path]],
+    baselines: Mapping[str, Path],
+    env_id: str,
+    *,
+    same_steps: bool = True,
 ) -> Comparison:
     """Spread over training seeds of every metric and group.
 
@@ -35,6 +39,7 @@ def compare(
         groups: name → training seed → evaluation JSON.
         baselines: name → evaluation JSON of a floor.
         env_id: what they were evaluated on.
+        same_steps: whether the groups must have been trained equally long.
 
     Raises:
         UsageError: an evaluation is missing, they were not played alike (the same episodes, with
@@ -54,7 +59,8 @@ def compare(
         for other in others:
             _require_same_training(first, other)
         trainings[name] = _training(first)
-    _require_same_steps(trainings)
+    if same_steps:
+        _require_same_steps(trainings)
     by_path = {path: documents[key] for key, path in paths.items()}
     by_path |= {path: floors[name] for name, path in baselines.items()}
     episodes = next(iter(by_path.values()))["seeds"]

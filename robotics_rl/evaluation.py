@@ -66,11 +66,7 @@ def evaluate(
     )
     player.env.close()
     same = ("algo", "env_id", "checkpoint_sha256", "seeds", "deterministic")
-    artifacts.keep_other(
-        outputs.result,
-        "evaluation",
-        lambda old: all(old.get(name) == getattr(result, name) for name in same),
-    )
+    artifacts.keep_other(outputs.result, "evaluation", artifacts.has_same(result, *same))
     artifacts.write_json(outputs.result, result)
     if outputs.video:
         write_mp4(outputs.video, recorder.frames)

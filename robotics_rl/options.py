@@ -112,14 +112,15 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def as_flags(values: Mapping[str, Any]) -> list[str]:
-    """Settings as they would be typed."""
+def as_flags(values: Mapping[str, Any], between: str = "=") -> list[str]:
+    """Settings as they would be typed, with ``between`` a flag and its value."""
     flags: list[str] = []
     for name, value in values.items():
         if isinstance(value, bool):
             flags.append(switch(name, on=value))
         else:
-            flags.append(f"{flag_of(name)}={as_typed(value)}")  # a value may begin with a dash
+            # Not a space for programs: a value may begin with a dash.
+            flags.append(f"{flag_of(name)}{between}{as_typed(value)}")
     return flags
 
 

@@ -11,6 +11,7 @@ class Taught:
     run_name: str
     seed: int
     camera: str
+    settings: dict[str, Any]  # of its training, the number of steps included
     frames: int  # that it saw while it learned
     gradient_steps: int
     minutes: float  # of training, drawing included

@@ -35,6 +35,11 @@ def set_backend(backend: str) -> None:
         os.environ.pop("PYOPENGL_PLATFORM", None)
 
 
+def chosen_backend() -> str | None:
+    """The backend of this process, if one was chosen."""
+    return os.environ.get("MUJOCO_GL")
+
+
 def choose_backend() -> str:
     """Set and return a backend that works: ``MUJOCO_GL`` where it is set, else EGL, else OSMesa.
 

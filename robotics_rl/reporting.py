@@ -96,15 +96,21 @@ def run_time(path: Path) -> str:
     return f"{clock(document['wall_seconds'])} ({document['device_name']})"
 
 
+def algorithm(settings: TrainSettings) -> str:
+    """What learns, and from what: ``SAC + HER from pictures``."""
+    hindsight, seen = " + HER" * bool(settings.her), " from pictures" * bool(settings.pixels)
+    return f"{settings.algo.upper()}{hindsight}{seen}"
+
+
 def training_time(metadata: Path) -> str:
-    """How long the training behind a checkpoint took, and on what."""
+    """How long the training behind a checkpoint took, on what, and which training it is."""
     if not metadata.exists():
         return "not measured yet"
     document = read_json(metadata)
     training = document["training"]
     return (
         f"{clock(training['wall_seconds'])} for {document['steps_done']:,} steps "
-        f"({training['steps_per_second']:,.0f} steps/s, {document['device_name']})"
+        f"({training['steps_per_second']:,.0f} steps/s, {document['device_name']}): {metadata}"
     )
 
 

@@ -45,6 +45,7 @@ class Metadata:
     training: Training
     checkpoint_sha256: str
     run_name: str | None = None  # where a chapter has its own
+    drawn_by: str | None = None  # MuJoCo's OpenGL backend, where pictures were learned from
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from robotics_rl import (
     envs,
     options,
     preflight,
+    rendering,
     tensors,
     training_state,
 )
@@ -402,5 +403,6 @@ def _describe(session: _Session, sha256: str) -> Metadata:
         ),
         checkpoint_sha256=sha256,
         run_name=session.settings.name,
+        drawn_by=rendering.chosen_backend() if session.settings.pixels else None,
         **machine(),
     )

@@ -100,7 +100,7 @@ def _dense(card: Card) -> Found | None:
 
 
 def _fast_path(card: Card, why: str = "") -> Found | None:
-    flags = {"seed": 0, **dense_reach_tables.FAST_PATH}
+    flags = {"seed": 0, **dense_reach_tables.short_run(card)}
     path = card.evaluation_path(card.settings(flags), str(RESULTS))
     if not path.exists():
         return None
@@ -247,7 +247,7 @@ def _sparse_commands(env_id: str) -> list[str]:
 
 
 def _fast_path_commands(card: Card) -> list[str]:
-    return [f"python {card.script} {card.fast_path} --run-tag fastpath"]
+    return [f"python {card.script} {card.fast_path} --run-tag {card.published_as}"]
 
 
 def _lab_commands(*names: str) -> list[str]:

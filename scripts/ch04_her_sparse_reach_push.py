@@ -49,7 +49,8 @@ CARD = Card(
     criteria=tuple(starmap(Criterion, book_figures.FAST_PATHS["push"])),
     book=book_figures.RESULTS[PUSH].text,
     book_fast_path=book_figures.RESULTS["push_fast_path"].text,
-    fast_path=f"train --env {PUSH} --her --seed 0 --total-steps 500000 --ent-coef 0.05",
+    fast_verb="train",
+    fast_flags={"env": PUSH, "her": True, "seed": 0, "total_steps": 500_000, "ent_coef": 0.05},
     over_seeds=f"env-all --env {PUSH} --seeds 0,1,2",
 )
 # of policies with HER
@@ -135,11 +136,10 @@ def train(given: dict[str, Any]) -> int:
 
 def evaluate(given: Mapping[str, Any]) -> int:
     """Evaluate a checkpoint, and hold a policy with HER against its criteria."""
+    chapters.require_one_name(given, ["her"])
     training, evaluation = chapters.split(given)
     if "ckpt" not in evaluation:
         evaluation["ckpt"] = str(RunPaths.of(_settings(training)).checkpoint)
-    elif {"seed", "her"} & training.keys():
-        raise UsageError("--ckpt names a checkpoint, and so do --her and --seed; give one of them")
     elif "env" in training:
         evaluation["env"] = training["env"]  # another one than it was trained on
     result = commands.evaluate(*cli.eval_settings(evaluation), chapter=CHAPTER)
@@ -164,10 +164,10 @@ def compare(given: Mapping[str, Any]) -> int:
     env_id = _env_id(given)
     asked = given.get("train_seeds", Several.train_seeds)
     place = {name: given[name] for name in ("run_tag", "results_dir") if name in given}
+    seeds = options.parse_seeds(asked)
     groups = {
         name: {seed: _result_path({"env": env_id, **place}, seed, her) for seed in seeds}
         for name, her in GROUPS.items()
-        if (seeds := options.parse_seeds(asked))
     }
     missing = [
         f"{name} seed {seed}"
@@ -224,10 +224,8 @@ def ablation(given: Mapping[str, Any]) -> int:
     )
     results_dir = given.get("results_dir", EvalSettings.results_dir)
     path = Path(results_dir, folder, f"{CHAPTER}_{document.env_id.lower()}_ablation.json")
-    same = ("seed", "sources", "aggregates")
-    artifacts.keep_other(
-        path, "ablation", lambda old: all(old.get(one) == getattr(document, one) for one in same)
-    )
+    same = artifacts.has_same(document, "seed", "sources", "aggregates")
+    artifacts.keep_other(path, "ablation", same)
     artifacts.write_json(path, document)
     print(reporting.hindsight_table(document))
     print(f"OK: wrote {path}")
@@ -260,11 +258,15 @@ def journey(given: Mapping[str, Any]) -> int:
         git=git_state(),
         versions=gather_versions(),
     )
-    path = Path(folder, tag, f"{CHAPTER}_journey.json")
+    name = f"{CHAPTER}_journey"
+    path, figure = Path(folder, tag, f"{name}.json"), Path("figures", tag, f"{name}.png")
+    # What comes of a run tells its settings apart, as it repeats to the bit.
+    same = artifacts.has_same(document, "env_id", "total_steps", "arms", "runs")
+    artifacts.keep_other(path, "journey", same, figure)
     artifacts.write_json(path, document)
     print(reporting.journey_table(document))
     print(f"OK: wrote {path}")
-    draw(document, Path("figures", tag, f"{CHAPTER}_journey.png"))
+    draw(document, figure)
     return 0
 
 

@@ -7,7 +7,7 @@ small things, trained by the critics, and shown pictures that are shifted a litt
 import argparse
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,11 @@ class PixelCard(Card):
         require_possible(pixels)
         return dataclasses.replace(settings, pixels=pixels, name=pixels.run_name)
 
+    def owns(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint with this metadata is of the chapter."""
+        name = metadata.get("run_name") or ""
+        return super().owns(metadata) and name.startswith(f"{self.chapter}_")
+
     def evaluation_path(self, settings: TrainSettings, results_dir: str) -> Path:
         """Where this training's evaluation goes."""
         name = f"{settings.run_name}_{settings.env_id}_seed{settings.run.seed}_eval.json"
@@ -131,8 +136,9 @@ CARD = PixelCard(
     criteria=(Criterion("success_rate", ">=", 0.90),),
     book="; ".join(book_figures.RESULTS[f"pixels_{step}"].text for step in ("2", "4", "control")),
     book_fast_path=book_figures.PIXELS_FAST_PATH,
-    fast_path="train --recipe fast --cuda-graphs --seed 0",
-    over_seeds="eval --seed K",
+    fast_verb="train",
+    fast_flags={"recipe": "fast", "cuda_graphs": True, "seed": 0},
+    published_as="step4",
 )
 
 
@@ -167,12 +173,31 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate(given: Mapping[str, Any]) -> int:
     """Evaluate a checkpoint and hold it against the criteria."""
+    chapters.require_one_name(given, options.option_names(Pixels) | {"full_state"})
     training, evaluation = chapters.split(given)
     if "ckpt" not in evaluation:
-        evaluation["ckpt"] = str(RunPaths.of(CARD.settings(training)).checkpoint)
-    settings, seeds = cli.eval_settings(evaluation)
-    result = commands.evaluate(settings, seeds, chapter=CARD.chapter, make_vision=make_vision)
+        settings = CARD.settings(training)
+        evaluation["ckpt"] = str(RunPaths.of(settings).checkpoint)
+        _require_made_with(settings, training.keys() & options.option_names(Pixels))
+    chapters.require_same_chapter(CARD, evaluation["ckpt"])
+    judged, seeds = cli.eval_settings(evaluation)
+    result = commands.evaluate(judged, seeds, chapter=CARD.chapter, make_vision=make_vision)
     return 0 if chapters.report(CARD.criteria, vars(result.aggregate)) else 1
+
+
+def _require_made_with(settings: TrainSettings, names: Collection[str]) -> None:
+    """Runs are named after some of their settings alone.
+
+    Raises:
+        UsageError: the checkpoint of this name was made with another value of one of ``names``.
+    """
+    paths, asked = RunPaths.of(settings), settings.flat_hyperparameters()
+    made = artifacts.read_json(paths.metadata) if paths.metadata.exists() else {}
+    used = made.get("hyperparameters", asked)
+    for name in sorted(names):
+        if used.get(name) != asked[name]:
+            told = options.as_flags({name: used.get(name)}, " ")[0]
+            raise UsageError(f"{paths.checkpoint} was made with {told}; say so, or use --ckpt")
 
 
 def demo(given: Mapping[str, Any]) -> int:
@@ -189,6 +214,7 @@ def demo(given: Mapping[str, Any]) -> int:
     norms: list[float] = []
     first, *_ = model.critic.features_extractor.parameters()
     first.register_hook(lambda gradient: norms.append(gradient.norm().item()))
+    # Not `take_losses`, which tells of the last training alone.
     note = model.note
     model.note = lambda name, value: (
         losses.append(value.item()) if name == "critic_loss" else note(name, value)
@@ -208,7 +234,7 @@ def demo(given: Mapping[str, Any]) -> int:
         losses.clear()
         norms.clear()
     model.env.close()
-    return 0 if _verdicts([(loss, norm) for loss, norm in rows]) else 1
+    return 0 if _verdicts(rows) else 1
 
 
 def _verdicts(rows: Sequence[tuple[float, float]]) -> bool:
@@ -251,7 +277,8 @@ def render_frame(given: Mapping[str, Any]) -> int:
 
 def smoke_test(given: Mapping[str, Any]) -> int:
     """Train for a moment, save, load, evaluate: everything runs, nothing is learned."""
-    tiny = {**SMALL, "num_filters": 4, "n_envs": 2, "total_steps": 600, "run_tag": "smoke-test"}
+    tiny = {**SMALL, "num_filters": 4, "n_envs": 2, "total_steps": 600}
+    tiny["run_tag"] = pixel_investigation.SMOKE_TEST
     settings = CARD.settings({**tiny, **given})
     metadata = commands.train(settings, make_vision)
     evaluation = {
@@ -277,7 +304,7 @@ def _parser() -> cli.Parser:
     _add_settings(train)
     evaluation = add("eval", "evaluate a checkpoint", "--critic-encoder --seed 0")
     chapters.add_checkpoint_options(evaluation)
-    cli.add_options(evaluation, Choice, Pixels, only=_NAMING)
+    cli.add_options(evaluation, Choice, Pixels, without=_NOT_OF_POLICIES)
     shown = add("demo", "learn for some minutes, and show that it does", "--seed 0")
     cli.add_options(shown, Run, only=("seed", "device"))
     frame = add("render-frame", "write what a policy sees", "--camera close --seed 0")
@@ -300,8 +327,7 @@ def _parser() -> cli.Parser:
 
 _ROOTS = ("checkpoints_dir", "log_dir", "run_tag")
 _VIEW = ("image_size", "native_render", "camera", "msaa", "hide_goal_marker")
-# Flags that a run is named after.
-_NAMING = ("full_state", "encoder", "critic_encoder", "drq", "spatial_softmax", "proprio")
+_NOT_OF_POLICIES = ("recipe", "cuda_graphs", "buffer_file")  # but of how they were trained
 
 
 def _add_settings(parser: cli.Parser) -> None:

@@ -21,7 +21,6 @@ from robotics_rl.reporting import cores
 from robotics_rl.statistics import student_t_half_width
 
 CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
-FAST_PATH = {"run_tag": "fastpath"}  # the flags of a chapter's short run
 METRICS = [row.name for row in dataclasses.fields(schemas.Aggregate)]
 TOLERANCE = 0.02  # by which the steps of a logged value may differ from those asked for
 LAST_STEPS = 200_000  # of a training, in which its return is seen to wander
@@ -32,10 +31,15 @@ Curve = list[dict[str, float | None]]
 
 def headlines(card: Card) -> Iterator[list[str]]:
     """Rows of the README's table: a chapter's short run, then its policies over seeds."""
-    if _evaluation(card, FAST_PATH).exists():
+    if _evaluation(card, short_run(card)).exists():
         yield _short_run(card)
     if card in CARDS and (comparison := comparison_of(card)):
         yield _over_seeds(card, comparison)
+
+
+def short_run(card: Card) -> Flags:
+    """The flags that name the published run of a chapter's fast path."""
+    return {"run_tag": card.published_as}
 
 
 def summary(aggregate: Document) -> str:
@@ -197,7 +201,7 @@ def _book(card: Card, metric: str) -> float:
 
 
 def _short_run(card: Card) -> list[str]:
-    metadata, result = documents(card, FAST_PATH)
+    metadata, result = documents(card, short_run(card))
     seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
     return [
         f"{card.title}: {metadata['steps_done']:,} steps",
@@ -297,7 +301,7 @@ def curve_of(card: Card, given: Flags) -> Curve:
 
 def _trainings(card: Card) -> list[Flags]:
     """The flags of a chapter's published trainings: the fast path, then every seed."""
-    every: list[Flags] = [FAST_PATH, *({"seed": seed} for seed in range(10))]
+    every: list[Flags] = [short_run(card), *({"seed": seed} for seed in range(10))]
     return [given for given in every if _evaluation(card, given).exists()]
 
 

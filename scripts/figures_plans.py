@@ -254,7 +254,7 @@ def encoder_progression(_: Asked) -> Plan:
 
 def pixel_investigation(_: Asked) -> Plan:
     """Every training from pixels there is."""
-    found = list(pixels.curves_of(CH09, RUNS))
+    found = list(pixels.curves_of(CH09))
     if found:
         draw = partial(pixels.draw_success, CH09.env_id, found)
         yield Picture(pixels.file_name("pixel_investigation"), draw)
@@ -264,7 +264,7 @@ def pixel_investigation(_: Asked) -> Plan:
 
 def pixel_phases(_: Asked) -> Plan:
     """How one training from pixels went."""
-    found = list(pixels.curves_of(CH09, RUNS))
+    found = list(pixels.curves_of(CH09))
     if found:
         draw = partial(pixels.draw_phases, pixels.longest(found))
         yield Picture(pixels.file_name("pixel_phases"), draw)

@@ -80,7 +80,7 @@ def _what(metadata: Document) -> str:
     values, chapter = metadata["hyperparameters"], CARDS.get(metadata["chapter"])
     name = metadata["algo"].upper() + (" with HER" if metadata["her"] else "")
     sees = "the state in numbers"
-    if "policy_inputs" in values:
+    if _sees(metadata):
         side, told = values["image_size"], " and ".join(_pixels(metadata).vectors)
         sees = (
             f"the last {values['frame_stack']} pictures of {side} × {side} pixels, camera "
@@ -88,10 +88,29 @@ def _what(metadata: Document) -> str:
         )
     text = (
         f"{name} on {metadata['env_id']}, training seed {metadata['seed']}, engine "
-        f"{metadata['engine']}, recipe {metadata['recipe']}. It sees {sees}; it was trained and "
+        f"{metadata['engine']}, {_recipe(metadata)}. It sees {sees}; it was trained and "
         "played in simulation alone."
     )
     return text if chapter is None else f"{chapter.title}: {text}"
+
+
+def _recipe(metadata: Document) -> str:
+    """The recipe, or that flags said the same as one."""
+    if _sees(metadata) and metadata["recipe"] == "book" and _is_typed_fast(metadata):
+        return "typed settings equal to the recipe fast"
+    return f"recipe {metadata['recipe']}"
+
+
+def _is_typed_fast(metadata: Document) -> bool:
+    """Whether a policy that sees was trained as chapter 9's recipe `fast` trains one."""
+    made = {**metadata, **metadata["hyperparameters"], "recipe": "fast"}
+    flags = {name: made[name] for name in ("recipe", "seed", "cuda_graphs")}
+    asked = ch09_pixel_push.CARD.settings(flags).identity()
+    return all(made.get(name) == value for name, value in asked.items())
+
+
+def _sees(metadata: Document) -> bool:
+    return "policy_inputs" in metadata["hyperparameters"]
 
 
 def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
@@ -107,6 +126,8 @@ def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
         f"{clock(training['wall_seconds'])}, {training['steps_per_second']:,.0f} environment "
         f"steps per second on {machine(metadata)}",
     ]
+    if drawn_by := metadata.get("drawn_by"):
+        yield ["pictures drawn with", f"`MUJOCO_GL={drawn_by}`"]
     if (rate := training["final_success_rate"]) is not None:
         yield ["success at the end of training", f"{rate:.2f} of its last episodes, with noise"]
     state = {None: "", False: "", True: ", with changes"}[git["dirty"]]

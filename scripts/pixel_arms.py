@@ -100,7 +100,7 @@ def learn(arm: str, seed: int, toy: Toy, *, show_progress: bool = True) -> Minia
 
     Returns:
         The run; its rows hold ``env_steps``, ``gradient_steps``, ``seconds`` of training and
-        drawing, ``success_rate`` over ``EPISODES``, and ``critic_loss`` since the row before
+        drawing, ``success_rate`` over ``EPISODES``, and ``critic_loss`` of the last gradient steps
         (None: nothing was learned).
     """
     from pixel_toy import success_rate

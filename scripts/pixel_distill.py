@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from robotics_rl import artifacts, chapters, cli, commands, options, plotting, rendering
 from robotics_rl.artifacts import RunPaths
-from robotics_rl.chapters import Card
+from robotics_rl.chapters import Card, Criterion
 from robotics_rl.config import SAC, EvalSettings, Run, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.pixel_options import Lessons, Pixels
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "ch09_distill"
 GOAL = 0.8  # success rate
+CRITERIA = (Criterion("success_rate", ">=", GOAL),)
 # Inputs are honest and pictures close; sizes such that two cores are done within 90 minutes.
 DEFAULTS: dict[str, Any] = {
     "encoder": "manipulation",
@@ -77,8 +78,7 @@ def distill(card: Card, make_vision: "MakeVision", given: Mapping[str, Any]) -> 
     result = commands.evaluate(*cli.eval_settings(asked), make_vision=make_vision)
     folder = Path(evaluation.get("results_dir", EvalSettings.results_dir))
     report(settings, result, teacher, folder / (settings.run.run_tag or "") / f"{NAME}.json")
-    rate = result.aggregate.success_rate
-    return 0 if rate is not None and rate >= GOAL else 1
+    return 0 if chapters.report(CRITERIA, vars(result.aggregate)) else 1
 
 
 def settings_of(card: Card, given: Mapping[str, Any]) -> TrainSettings:
@@ -156,14 +156,11 @@ def _only(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def report(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy", path: Path) -> None:
     """Put a student beside those there were, into the document and the figure."""
-    mine = _taught(settings, result, teacher)
-    others = artifacts.read_json(path)["students"] if path.exists() else []
-    key = ("run_name", "seed")
-    students = [one for one in others if any(one[name] != mine[name] for name in key)] + [mine]
+    figure = Path("figures", settings.run.run_tag or "", f"{NAME}.png")
     document = Distillation(
         env_id=settings.env_id,
         goal=GOAL,
-        students=sorted(students, key=lambda one: (one["run_name"], one["seed"])),
+        students=beside_others(_taught(settings, result, teacher), path, figure),
         created_at=utc_now(),
         command=command_line(),
         git=git_state(),
@@ -172,7 +169,29 @@ def report(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy", p
     artifacts.write_json(path, document)
     print("\n".join(table(document.students)))
     print(f"OK: wrote {path}")
-    draw(document, Path("figures", settings.run.run_tag or "", f"{NAME}.png"))
+    draw(document, figure)
+
+
+def beside_others(mine: dict[str, Any], path: Path, figure: Path) -> list[dict[str, Any]]:
+    """The students of a document, with ``mine`` in its place.
+
+    Where one of its name was taught or played otherwise, the document goes to ``previous/``.
+    """
+    is_same = artifacts.has_same(mine, "settings", "n_episodes")
+
+    def has_room(old: Mapping[str, Any]) -> bool:
+        return "students" in old and all(
+            is_same(one) for one in old["students"] if _name(one) == _name(mine)
+        )
+
+    artifacts.keep_other(path, "student", has_room, figure)
+    others = artifacts.read_json(path)["students"] if path.exists() else []
+    return sorted([*(one for one in others if _name(one) != _name(mine)), mine], key=_name)
+
+
+def _name(student: Mapping[str, Any]) -> tuple[str, int]:
+    """What tells students apart."""
+    return student["run_name"], student["seed"]
 
 
 def _taught(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy") -> dict[str, Any]:
@@ -193,6 +212,10 @@ def _taught(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy") 
             run_name=settings.run_name,
             seed=settings.run.seed,
             camera=settings.pixels.camera,
+            settings={
+                **settings.flat_hyperparameters(),
+                "total_steps": settings.run.total_steps,
+            },
             frames=made["env_steps"],
             gradient_steps=made["gradient_steps"],
             minutes=round(made["training"]["wall_seconds"] / 60, 1),

@@ -13,17 +13,30 @@ from typing import Any
 from robotics_rl import artifacts, chapters, cli, options, plotting, rendering
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.chapters import Card
-from robotics_rl.config import EvalSettings, Run
+from robotics_rl.config import EvalSettings, Run, TrainSettings
 from robotics_rl.errors import UsageError
 
+SMOKE_TEST = "smoke-test"  # the tag of trainings that show nothing but that all runs
+# The book's pictures show the goal, and its networks compute in single precision.
+_BOOK_VIEW: dict[str, Any] = {"hide_goal_marker": False, "precision": "fp32"}
 # step of the book → the flags that make it
 STEPS: dict[str, dict[str, Any]] = {
     "control": {"full_state": True},
-    "0": {},
-    "1": {"encoder": "manipulation", "drq": False},
-    "2": {"critic_encoder": True, "drq": False},
-    "4": {"critic_encoder": True},
+    "0": _BOOK_VIEW,
+    "1": {"encoder": "manipulation", "drq": False, **_BOOK_VIEW},
+    "2": {"critic_encoder": True, "drq": False, **_BOOK_VIEW},
+    "4": {"critic_encoder": True, **_BOOK_VIEW},
 }
+_MORE_MEMORY: dict[str, Any] = {"buffer_size": 500_000, "n_sampled_goal": 8}
+# step of the book → how long it is trained, and with how much memory
+LENGTHS: dict[str, dict[str, Any]] = {
+    "control": {"total_steps": 2_000_000},
+    "0": {"total_steps": 2_000_000},
+    "1": {"total_steps": 2_000_000},
+    "2": {"total_steps": 5_000_000, **_MORE_MEMORY},
+    "4": {"total_steps": 1_500_000, **_MORE_MEMORY},
+}
+NO_MATTER = ("cuda_graphs",)  # settings that change no outcome
 SAYS = {
     "control": "told the state",
     "0": "NatureCNN",
@@ -49,18 +62,24 @@ class Curve:
     tag: str  # of the run; none: empty
     seed: str
     rows: list[dict[str, float | None]]
-
-    @property
-    def title(self) -> str:
-        """As figures call it."""
-        tag = f", {self.tag}" if self.tag else ""
-        return f"{_name(self.step)} ({SAYS[self.step]}){tag}, seed {self.seed}"
+    is_of_book: bool  # trained as in the book, to the end
 
     def points(self, column: str) -> tuple[list[float], list[float]]:
         """Environment steps, and the values at those where there is one."""
         from robotics_rl import curves  # TensorBoard takes a second
 
         return curves.points(self.rows, column)
+
+
+def titles(curves: Sequence[Curve]) -> list[str]:
+    """Curves as a figure calls them, with their tags where these tell them apart."""
+    tagged = len({curve.tag for curve in curves}) > 1
+    parts = [(_title(one.step), one.tag * tagged, f"seed {one.seed}") for one in curves]
+    return [", ".join(filter(None, three)) for three in parts]
+
+
+def _title(step: str) -> str:
+    return f"{_name(step)} ({SAYS[step]})"
 
 
 def _name(step: str) -> str:
@@ -92,14 +111,16 @@ def compare(card: Card, given: Mapping[str, Any]) -> int:
                 lacking.append(seed)
         if lacking:
             seeds = ", ".join(map(str, lacking))
-            own = {**STEPS[step], "seed": lacking[0], **_given(given, "run_tag")}
-            command = _command(card, "train", own)
-            missing.append(f"{_name(step)}, seed {seeds}: {command}; then eval with these flags")
+            own = {"seed": lacking[0], **_given(given, "run_tag")}
+            train = _command(card, "train", {**STEPS[step], **LENGTHS[step], **own})
+            judge = _command(card, "eval", {**STEPS[step], **own})
+            missing.append(f"{_name(step)}, seed {seeds}: {train}, then {judge}")
     _tell_missing("evaluations", missing)
     if not groups:
         raise UsageError(f"nothing was evaluated yet in {results_dir}; train, then eval")
     rendering.render_nothing()
-    chapters.compare_groups(groups, card.env_id, card.chapter, given)
+    # The book's steps are not equally long; the table says how long each was.
+    chapters.compare_groups(groups, card.env_id, card.chapter, given, same_steps=False)
     return 0
 
 
@@ -116,14 +137,7 @@ def _steps(text: str) -> list[str]:
 
 
 def _command(card: Card, verb: str, flags: Mapping[str, Any]) -> str:
-    typed = " ".join(_flag(name, value) for name, value in flags.items())
-    return f"bash docker/dev.sh python {card.script} {verb} {typed}".rstrip()
-
-
-def _flag(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return options.as_flags({name: value})[0]
-    return f"{options.flag_of(name)} {options.as_typed(value)}"
+    return " ".join(["bash docker/dev.sh python", card.script, verb, *options.as_flags(flags, " ")])
 
 
 def _tell_missing(what: str, missing: Sequence[str]) -> None:
@@ -134,7 +148,7 @@ def _tell_missing(what: str, missing: Sequence[str]) -> None:
 def add_plot_flags(parser: cli.Parser) -> None:
     """The flags of `plot-investigation`."""
     parser.add_argument("--out-dir", default="figures", help="where PNGs go (default: %(default)s)")
-    cli.add_options(parser, Run, only=("seed", "log_dir"))
+    cli.add_options(parser, Run, only=("seed", "log_dir", "checkpoints_dir"))
 
 
 def plot_investigation(card: Card, given: Mapping[str, Any]) -> int:
@@ -145,7 +159,7 @@ def plot_investigation(card: Card, given: Mapping[str, Any]) -> int:
     rendering.choose_backend()
     draw_view(card.env_id, given.get("seed", Run.seed), paths["pixel_view"])
     draw_encoders(paths["encoder_progression"])
-    found = list(curves_of(card, Path(given.get("log_dir", Run.log_dir))))
+    found = list(curves_of(card, **_given(given, "log_dir", "checkpoints_dir")))
     if found:
         draw_success(card.env_id, found, paths["pixel_investigation"])
         draw_phases(longest(found), paths["pixel_phases"])
@@ -160,29 +174,48 @@ def file_name(figure: str) -> str:
 
 
 def missing_trainings(card: Card, found: Sequence[Curve]) -> dict[str, str]:
-    """The book's steps that nothing was trained of yet → what trains them."""
-    there = {curve.step for curve in found}
+    """The book's steps that were not trained as in the book yet → what trains them so."""
+    there = {curve.step for curve in found if curve.is_of_book}
     return {
-        f"{_name(step)} ({SAYS[step]})": _command(card, "train", {**flags, "seed": 0})
+        _title(step): _command(card, "train", {**flags, **LENGTHS[step], "seed": 0})
         for step, flags in STEPS.items()
         if step not in there
     }
 
 
-def curves_of(card: Card, log_dir: Path) -> Iterator[Curve]:
-    """Every training of a step under a folder, whatever its tag."""
+def curves_of(
+    card: Card, log_dir: str = Run.log_dir, checkpoints_dir: str = Run.checkpoints_dir
+) -> Iterator[Curve]:
+    """Every training of a step, with whatever tag and settings; smoke tests are none."""
     from robotics_rl.curves import read_curves
 
     for step, flags in STEPS.items():
-        logs = RunPaths.of(card.settings({**flags, "log_dir": str(log_dir)})).logs
-        inner = logs.parent.relative_to(log_dir)
-        for path in sorted(log_dir.glob(f"**/{inner}/seed*/curves.csv")):
+        roots = {"log_dir": log_dir, "checkpoints_dir": checkpoints_dir}
+        inner = RunPaths.of(card.settings({**flags, **roots})).logs.parent.relative_to(log_dir)
+        for path in sorted(Path(log_dir).glob(f"**/{inner}/seed*/curves.csv")):
             folder = path.parent
-            tag = folder.parents[len(inner.parts)].relative_to(log_dir).as_posix()
+            outer = folder.parents[len(inner.parts)].relative_to(log_dir).as_posix()
+            seed, tag = folder.name.removeprefix("seed"), "" if outer == "." else outer
             rows = read_curves(path)
-            if rows:
-                seed = folder.name.removeprefix("seed")
-                yield Curve(step, "" if tag == "." else tag, seed, rows)
+            if rows and seed.isdecimal() and tag != SMOKE_TEST:
+                own = {"seed": int(seed), "run_tag": tag or None, **roots}
+                metadata = RunPaths.of(card.settings({**flags, **own})).metadata
+                yield Curve(step, tag, seed, rows, _is_of_book(card, step, metadata))
+
+
+def _is_of_book(card: Card, step: str, metadata: Path) -> bool:
+    """Whether a training had the book's settings and number of steps; without metadata, no."""
+    if not metadata.exists():
+        return False
+    made, book = artifacts.read_json(metadata), card.settings({**STEPS[step], **LENGTHS[step]})
+    return made["steps_done"] >= book.run.total_steps and not other_settings(made, book)
+
+
+def other_settings(metadata: Mapping[str, Any], book: TrainSettings) -> dict[str, Any]:
+    """What a training had otherwise than the book, where that can matter."""
+    used, values = metadata["hyperparameters"], book.flat_hyperparameters()
+    names = sorted(used.keys() & values.keys() - set(NO_MATTER))
+    return {name: used[name] for name in names if used[name] != values[name]}
 
 
 def longest(curves: Sequence[Curve]) -> Curve:
@@ -228,9 +261,9 @@ def draw_success(env_id: str, curves: Sequence[Curve], path: Path) -> None:
     """Figure 9.3: success over steps of every training there is."""
     with plotting.figure(path, 7.0, 3.9, SOURCE) as figure:
         axes = figure.add_subplot()
-        for number, curve in enumerate(curves):
+        for number, (curve, title) in enumerate(zip(curves, titles(curves), strict=True)):
             look = plotting.line_style(number)
-            axes.plot(*curve.points("success_rate"), label=curve.title, **look)
+            axes.plot(*curve.points("success_rate"), label=title, **look)
         axes.set(ylabel=PHASES["success_rate"], ylim=(-0.02, 1.02))
         plotting.steps_axis(axes)
         axes.legend(fontsize=8)
@@ -248,4 +281,4 @@ def draw_phases(curve: Curve, path: Path) -> None:
             if name.endswith("_rate"):
                 panel.set_ylim(-0.02, 1.02)
         plotting.steps_axis(panels[-1])
-        figure.suptitle(curve.title)
+        figure.suptitle(*titles([curve]))

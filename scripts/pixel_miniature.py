@@ -5,6 +5,7 @@ learner (`pixel_arms.py`). Four arms differ in one thing each; every run is kept
 """
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import pixel_arms
 from pixel_arms import ARMS, Toy, is_complete, part_path
 
-from robotics_rl import artifacts, cli, options, plotting
+from robotics_rl import artifacts, campaign, cli, options, plotting
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
 from robotics_rl.jobs import Job, carry_out
@@ -64,12 +65,19 @@ def miniature(given: Mapping[str, Any]) -> int:
     jobs = [_job(arm, seed, toy) for arm, seed in wanted if not is_complete(arm, seed, toy)]
     if not _carry_out(jobs, plan.parallel, show_progress=given.get("progress", True)):
         return 1
-    document = gather(wanted, toy)
+    document, figure = gather(wanted, toy), Path("figures", f"{NAME}.png")
+    artifacts.keep_other(path, "plan", lambda old: _plan_of(old) == (vars(toy), wanted), figure)
     artifacts.write_json(path, document)
     print("\n".join(table(document)))
     print(f"OK: wrote {path}")
-    draw(document, Path("figures", f"{NAME}.png"))
+    draw(document, figure)
     return 0
+
+
+def _plan_of(document: Mapping[str, Any]) -> tuple[Any, list[tuple[str, int]]]:
+    """How the runs of a document learned, and which they were."""
+    runs = document.get("runs", [])
+    return document.get("settings"), [(run["arm"], run["seed"]) for run in runs]
 
 
 def _job(arm: str, seed: int, toy: Toy) -> Job:
@@ -84,9 +92,10 @@ def _carry_out(jobs: Sequence[Job], parallel: int, *, show_progress: bool) -> bo
     with closing(carry_out(jobs, parallel, show_progress=show_progress)) as outcomes:
         for job, code in outcomes:
             if code:
-                print(f"{job.last_lines()}\nFAIL: {job.name}, see {job.log}")
+                print(f"{job.last_lines()}\n{campaign.failure(job, code)}", file=sys.stderr)
                 return False
-            print(f"OK: {job.name}, {job.last_lines().splitlines()[-2]}", flush=True)
+            made = artifacts.read_json(job.log.with_suffix(".json"))
+            print(f"OK: {job.name}, success {made['rows'][-1]['success_rate']:.2f}", flush=True)
     return True
 
 

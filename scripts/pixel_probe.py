@@ -99,10 +99,12 @@ def probe(given: Mapping[str, Any]) -> int:
                 progress.update(len(errors))
     rows = [_row(*key, errors) for key in product(plan.cameras, plan.encoders, PLACES)]
     document = _document(plan, rows, unguided_error(seen, unseen))
+    figure = Path("figures", f"{NAME}.png")
+    artifacts.keep_other(path, "probe", artifacts.has_same(document, "settings"), figure)
     artifacts.write_json(path, document)
     print("\n".join(table(document)))
     print(f"OK: wrote {path}")
-    draw(document, Path("figures", f"{NAME}.png"))
+    draw(document, figure)
     return 0
 
 

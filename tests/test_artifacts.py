@@ -111,3 +111,21 @@ def test_moving_aside_never_overwrites(tmp_path):
         artifacts.move_aside(tmp_path / "a.meta.json", tmp_path / "previous", "t")
     kept = sorted(path.read_text() for path in (tmp_path / "previous").iterdir())
     assert kept == ["first", "second"]
+
+
+def test_figures_of_another_document_go_where_it_goes(tmp_path, capsys):
+    path, figure = tmp_path / "results" / "x.json", tmp_path / "figures" / "x.png"
+    document = {"settings": {"sizes": (1, 2)}, "created_at": "2026-01-02T03:04:05+00:00"}
+    artifacts.write_json(path, document)
+    figure.parent.mkdir()
+    figure.write_text("drawn")
+    artifacts.keep_other(path, "run", artifacts.has_same(document, "settings"), figure)
+    assert path.exists()
+    assert figure.exists()
+    other = artifacts.has_same({"settings": {"sizes": (3,)}}, "settings")
+    artifacts.keep_other(path, "run", other, figure)
+    assert sorted(str(one.relative_to(tmp_path)) for one in tmp_path.rglob("x_*")) == [
+        "figures/previous/x_20260102T030405Z.png",
+        "results/previous/x_20260102T030405Z.json",
+    ]
+    assert capsys.readouterr().out.startswith("x.json was of another run: it went to ")

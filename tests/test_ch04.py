@@ -16,6 +16,7 @@ import pytest
 from support import edit_json, read_strict_json, run_script, succeed
 
 from robotics_rl import campaign
+from robotics_rl.artifacts import write_json
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.errors import UsageError
 from robotics_rl.schemas import Comparison, SeedSpread
@@ -363,8 +364,9 @@ def test_push_with_her_is_held_against_the_criteria(workdir: Path) -> None:
     ("flags", "message"),
     [
         ([], "name it with --env"),
-        (["--ckpt", "x.zip", "--her"], "give one of them"),
-        (["--ckpt", "x.zip", "--seed", "3"], "give one of them"),
+        (["--ckpt", "x.zip", "--her"], "leave out --her"),
+        (["--ckpt", "x.zip", "--seed", "3"], "leave out --seed"),
+        (["--ckpt", "x.zip", "--checkpoints-dir", "y"], "leave out --checkpoints-dir"),
     ],
 )
 def test_eval_wants_one_policy(workdir: Path, flags: list[str], message: str) -> None:
@@ -392,7 +394,12 @@ def test_the_journey_trains_every_arm_and_tells_alpha(
     arms = [*ch04.JOURNEY][::3]  # the first and the last differ in everything
     monkeypatch.setattr(ch04, "JOURNEY", {arm: ch04.JOURNEY[arm] for arm in arms})
     flags = ["--env", ch04.REACH, "--seeds", "1", *TINY, *TINY_EVAL, "--total-steps", "400"]
+    write_json(Path("results/ch04_journey.json"), {"total_steps": 150_000})
+    Path("figures").mkdir()
+    Path("figures/ch04_journey.png").touch()
     assert ch04.main(["journey", *flags]) == 0
+    for folder in ("results", "figures"):
+        assert len([*Path(folder, "previous").iterdir()]) == 1, "another journey was published"
     document = read_strict_json(Path("results/ch04_journey.json"))
     assert document["arms"] == ch04.JOURNEY
     learned, fixed = document["runs"]

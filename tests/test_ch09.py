@@ -14,6 +14,7 @@ import ch09_pixel_push
 import pytest
 import torch
 from support import (
+    Trained,
     assert_equal_weights,
     read_strict_json,
     run_script,
@@ -108,12 +109,13 @@ def test_a_tab_of_tensorboard_groups_what_the_chapter_reads(whole: Path) -> None
     }
 
 
-def test_metadata_tells_what_it_saw(whole: Path) -> None:
+def test_metadata_tells_what_it_saw(whole: Path, backend: str) -> None:
     metadata = read_strict_json(whole / "checkpoints" / f"{NAME}.meta.json")
     assert metadata["run_name"] == "ch09_manip_criticEnc"
     assert metadata["gradient_steps"] > 150
     told = {"camera": "close", "policy_inputs": "no-achieved", "drq": True, "frame_stack": 4}
     assert told.items() <= metadata["hyperparameters"].items()
+    assert metadata["drawn_by"] == backend
     assert "buffer_file" not in metadata["hyperparameters"], "a place on one machine"
 
 
@@ -126,6 +128,44 @@ def test_a_checkpoint_is_evaluated(whole: Path, workdir: Path, script: tuple[str
     result = read_strict_json(Path("results", f"{NAME}_eval.json"))
     assert result["n_episodes"] == 2
     assert [episode["length"] for episode in result["per_episode"]] == [50, 50]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--full-state", "--seed", "7"], "leave out --full-state, --seed"),
+        (["--encoder", "nature"], "leave out --encoder"),
+        (["--camera", "close"], "leave out --camera"),
+    ],
+)
+def test_a_checkpoint_is_named_in_one_way(
+    flags: list[str], said: str, whole: Path, workdir: Path
+) -> None:
+    checkpoint = whole / "checkpoints" / f"{NAME}.zip"
+    outcome = run_script(SCRIPT, "eval", "--ckpt", str(checkpoint), *flags)
+    assert outcome.code == 2
+    assert f"--ckpt says which checkpoint; {said}" in outcome.err
+    assert tree(workdir) == {}
+
+
+def test_a_run_of_this_name_but_other_settings_is_not_evaluated(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(whole)
+    flags = ["--critic-encoder", "--no-hide-goal-marker", "--precision", "fp32"]
+    outcome = run_script(SCRIPT, "eval", *flags)
+    assert outcome.code == 2
+    assert f"{NAME}.zip was made with --hide-goal-marker; say so, or use --ckpt" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_policy_of_another_chapter_is_not_held_against_these_criteria(
+    workdir: Path, trained_sac_her: Trained
+) -> None:
+    outcome = run_script(SCRIPT, "eval", "--ckpt", str(trained_sac_her.checkpoint))
+    assert outcome.code == 2
+    assert "is of sac on FetchPush-v4, not of this chapter; use: python eval.py" in outcome.err
+    assert tree(workdir) == {}
 
 
 def test_episodes_of_pixel_policies_are_not_filmed(whole: Path, workdir: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from robotics_rl import artifacts
+from robotics_rl import artifacts, comparison
 from robotics_rl.comparison import compare
 from robotics_rl.errors import UsageError
 from robotics_rl.reporting import comparison_table
@@ -74,3 +74,17 @@ def test_policies_with_noise_are_not_compared_with_policies_without(three_seeds,
     three_seeds[3] = write(tmp_path / "3.json", [1, 1, 1, 1], deterministic=False)
     with pytest.raises(UsageError, match="some were evaluated with noise"):
         compare({"ppo": three_seeds}, {}, "X-v0")
+
+
+def test_groups_trained_for_longer_are_compared_only_where_asked_for(three_seeds, monkeypatch):
+    steps = {1.0: 2_000, 0.75: 5_000}  # by success, which tells the two apart
+
+    def trained(document):
+        return {"total_steps": steps[document["aggregate"]["success_rate"]]}
+
+    monkeypatch.setattr(comparison, "_training", trained)
+    groups = {"short": {0: three_seeds[0]}, "long": {0: three_seeds[1]}}
+    with pytest.raises(UsageError, match="other numbers of steps: short 2,000, long 5,000"):
+        compare(groups, {}, "X-v0")
+    found = compare(groups, {}, "X-v0", same_steps=False)
+    assert found.trainings == {"short": {"total_steps": 2_000}, "long": {"total_steps": 5_000}}

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import pixel_distill
 import pytest
 from support import (
     SAC_HER_NAME,
@@ -19,6 +20,8 @@ from support import (
     succeed,
     tree,
 )
+
+from robotics_rl.artifacts import write_json
 
 SCRIPT = "scripts/ch09_pixel_push.py"
 NAME = "ch09_distill_close_FetchPush-v4_seed0"
@@ -43,7 +46,12 @@ def taught(tmp_path_factory: pytest.TempPathFactory, trained_sac_her: Trained) -
     with contextlib.chdir(folder):
         outcome = run_script(SCRIPT, "distill", *TINY)
     assert outcome.code == 1, outcome
+    (folder / "out.txt").write_text(outcome.out)
     return folder
+
+
+def test_the_student_is_held_against_its_goal(taught: Path) -> None:
+    assert "FAIL  success_rate 0 (must be >= 0.8)" in (taught / "out.txt").read_text()
 
 
 def test_the_student_is_honest_and_says_who_taught_it(taught: Path) -> None:
@@ -99,6 +107,32 @@ def test_a_second_student_stands_beside_the_first(taught: Path, workdir: Path) -
     run_script(SCRIPT, "distill", *TINY, "--camera", "default", "--total-steps", "200")
     document = read_strict_json(Path("results", "ch09_distill.json"))
     assert [one["camera"] for one in document["students"]] == ["close", "default"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_kept"),
+    [
+        ({}, False),
+        ({"seed": 1}, False),
+        ({"settings": {"total_steps": 400}}, True),
+        ({"n_episodes": 2}, True),
+    ],
+)
+def test_a_student_costs_none_that_was_taught_otherwise(
+    changes: dict[str, object], is_kept: bool, workdir: Path
+) -> None:
+    path, figure = Path("results/x.json"), Path("figures/x.png")
+    there = {"run_name": "a", "seed": 0, "settings": {"total_steps": 9_000}, "n_episodes": 100}
+    write_json(path, {"students": [there]})
+    figure.parent.mkdir()
+    figure.touch()
+    mine = {**there, **changes}
+    students = pixel_distill.beside_others(mine, path, figure)
+    assert students[-1] == mine
+    assert len(students) == 1 + ("seed" in changes)
+    assert [one.exists() for one in (path, figure)] == [not is_kept] * 2
+    kept = [*workdir.rglob("previous/x_*")]
+    assert len(kept) == 2 * is_kept
 
 
 @pytest.mark.parametrize(

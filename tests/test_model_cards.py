@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import model_cards
 import pytest
@@ -81,6 +82,31 @@ def test_a_card_tells_what_metadata_and_result_tell(published: Trained) -> None:
         f"| mujoco | {metadata['versions']['mujoco']} | {result['versions']['mujoco']} |",
     ):
         assert told in text, told
+
+
+def test_a_card_tells_what_drew_the_pictures(published: Trained) -> None:
+    assert read_strict_json(published.metadata)["drawn_by"] is None
+    assert "MUJOCO_GL" not in the_card()
+    edit_json(published.metadata, drawn_by="osmesa")
+    assert "| pictures drawn with | `MUJOCO_GL=osmesa` |" in the_card()
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "said"),
+    [
+        ({}, {}, "typed settings equal to the recipe fast."),
+        ({"recipe": "fast"}, {}, "recipe fast."),
+        ({"total_steps": 200_000}, {}, "recipe book."),
+        ({}, {"drq": False}, "recipe book."),
+    ],
+)
+def test_a_card_tells_a_recipe_that_was_typed(
+    changes: dict[str, Any], settings: dict[str, Any], said: str
+) -> None:
+    metadata = read_strict_json(ROOT / "checkpoints" / f"{ONE_OF_EACH[2]}.meta.json")
+    used = {**metadata["hyperparameters"], **settings}
+    made = {**metadata, **changes, "hyperparameters": used}
+    assert f"engine fast, {said}" in model_cards._what(made)
 
 
 def test_floors_are_those_of_the_same_episodes(published: Trained) -> None:

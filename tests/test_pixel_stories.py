@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pixel_arms
 import pixel_investigation
+import pixel_miniature
 import pixel_probe
 import pytest
 from ch09_pixel_push import CARD
 from pixel_toy import BLOCK, FRAME_STACK, REACH, SIZE, PixelPoint, draw, success_rate
-from support import ROOT, read_strict_json, run_script, start, succeed, tree
+from support import ROOT, Trained, read_strict_json, run_script, start, succeed, tree
+
+from robotics_rl.artifacts import RunPaths, write_json
 
 SCRIPT = "scripts/ch09_pixel_push.py"
 
@@ -27,6 +30,20 @@ def drawn_by(*arguments: str) -> str:
     out, err = process.communicate(timeout=280)
     assert process.returncode == 0, err
     return out
+
+
+def put_other(name: str) -> None:
+    """A document and its figure, published of other settings."""
+    write_json(Path("results", f"{name}.json"), {"settings": {"published": True}})
+    Path("figures").mkdir()
+    Path("figures", f"{name}.png").touch()
+
+
+def assert_kept(name: str) -> None:
+    """What was published is still there."""
+    [document] = Path("results", "previous").glob(f"{name}_*.json")
+    assert read_strict_json(document) == {"settings": {"published": True}}
+    assert len([*Path("figures", "previous").glob(f"{name}_*.png")]) == 1
 
 
 # The toy
@@ -109,7 +126,9 @@ def test_runs_with_neighbouring_seeds_share_no_goals() -> None:
 
 def test_runs_that_are_done_are_not_done_again(workdir: Path) -> None:
     asked = ["miniature", "--arms", "critic,actor", "--seeds", "0", "--parallel", "2", *TOY]
+    put_other("ch09_miniature")
     succeed(SCRIPT, *asked)
+    assert_kept("ch09_miniature")
     parts = {name: pixel_arms.part_path(name, 0) for name in ("critic", "actor")}
     before = {name: path.read_bytes() for name, path in parts.items()}
     parts["actor"].unlink()
@@ -125,6 +144,22 @@ def test_runs_that_are_done_are_not_done_again(workdir: Path) -> None:
     assert [one["env_steps"] for one in document["runs"][0]["rows"]] == [200, 400]
     assert document["runs"][0]["rows"][-1]["gradient_steps"] == 50
     assert Path("figures", "ch09_miniature.png").exists()
+    assert len([*Path("results", "previous").iterdir()]) == 1, "these were of the same settings"
+
+
+def test_what_became_of_a_run_is_read_from_its_file(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = pixel_arms.part_path("actor", 3)
+    job = pixel_miniature._job("actor", 3, pixel_arms.Toy())
+    write_json(part, {"rows": [{"success_rate": 0.1}, {"success_rate": 0.25}]})
+    job.log.write_text("0.9\nwarning: the last line but one\nand the last\n")
+    outcomes = (outcome for outcome in [(job, 0), (job, -9)])
+    monkeypatch.setattr(pixel_miniature, "carry_out", lambda *_, **__: outcomes)
+    assert not pixel_miniature._carry_out([job, job], 1, show_progress=False)
+    told = capsys.readouterr()
+    assert told.out == "OK: actor seed 3, success 0.25\n"
+    assert told.err.endswith(f"FAIL: actor seed 3 (stopped by signal 9), see {job.log}\n")
 
 
 def test_runs_with_other_settings_are_others(workdir: Path) -> None:
@@ -187,7 +222,9 @@ def test_a_large_block_is_found(encoder: str) -> None:
 def test_the_probe_tells_every_camera_encoder_and_seed(workdir: Path) -> None:
     tiny = ["--n-frames", "8", "--n-held-out", "4", "--n-updates", "2", "--batch-size", "2"]
     tiny += ["--num-filters", "2", "--seeds", "0,1", "--no-progress"]
+    put_other("ch09_probe")
     said = drawn_by("probe", *tiny)
+    assert_kept("ch09_probe")
     document = read_strict_json(Path("results", "ch09_probe.json"))
     assert document["schema"] == "probe/1"
     names = {(row["camera"], row["encoder"], row["place"]) for row in document["rows"]}
@@ -232,6 +269,22 @@ def test_every_step_has_the_name_that_the_book_gives_it() -> None:
     }
 
 
+def test_steps_of_the_book_are_compared_however_long_they_were(
+    workdir: Path, trained_sac_her: Trained
+) -> None:
+    succeed("eval.py", "--baseline", "random", "--env", "FetchPush-v4", "--seeds", "0-1")
+    result = read_strict_json(Path("results/random_fetchpush-v4_eval.json"))
+    made = read_strict_json(trained_sac_her.metadata)
+    for name, steps in (("ch09_nature", 2_000_000), ("ch09_manip_noDrQ_criticEnc", 5_000_000)):
+        stem = f"{name}_FetchPush-v4_seed0"
+        write_json(Path(f"checkpoints/{stem}.meta.json"), {**made, "total_steps": steps})
+        played = {**result, "checkpoint": f"checkpoints/{stem}.zip"}
+        write_json(Path(f"results/{stem}_eval.json"), played)
+    said = succeed(SCRIPT, "compare", "--seeds", "0").out
+    assert "ch09_nature: 2,000,000 steps" in said
+    assert "ch09_manip_noDrQ_criticEnc: 5,000,000 steps" in said
+
+
 def put_curve(folder: Path, n_rows: int) -> None:
     folder.mkdir(parents=True)
     rows = [f"{1000 * (i + 1)},{i},1.0,0.1,-45,0.2,0.05,0.3,,\n" for i in range(n_rows)]
@@ -246,21 +299,70 @@ def test_trainings_are_found_whatever_their_tag(workdir: Path) -> None:
     put_curve(Path("runs/a/b/ch09_manip_noDrQ_criticEnc/FetchPush-v4/seed0"), 3)
     put_curve(Path("runs/ch09_nature/FetchPush-v4/previous/seed1_x"), 9)
     put_curve(Path("runs/sac_her/FetchPush-v4/seed0"), 9)
-    found = list(pixel_investigation.curves_of(CARD, Path("runs")))
+    put_curve(Path("runs/smoke-test/ch09_nature/FetchPush-v4/seed0"), 9)
+    found = list(pixel_investigation.curves_of(CARD))
     assert [(one.step, one.tag, one.seed) for one in found] == [("0", "", "1"), ("2", "a/b", "0")]
     assert found[0].points("critic_loss") == ([1000, 2000], [0.3, 0.3])
     assert found[0].points("actor_loss") == ([], [])
 
 
+def put_metadata(step: str, **changes: Any) -> None:
+    """Of a training as in the book, but for the changes."""
+    flags = {**pixel_investigation.STEPS[step], **pixel_investigation.LENGTHS[step]}
+    settings = CARD.settings(flags)
+    used = {**settings.flat_hyperparameters(), **changes}
+    steps = used.pop("total_steps", settings.run.total_steps)
+    made = {"steps_done": steps, "hyperparameters": used}
+    write_json(RunPaths.of(settings).metadata, made)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_missing"),
+    [
+        ({}, False),
+        ({"cuda_graphs": True}, False),
+        ({"total_steps": 400}, True),
+        ({"hide_goal_marker": True}, True),
+        ({"precision": "bf16"}, True),
+        ({"buffer_size": 200_000}, True),
+        (None, True),
+    ],
+)
+def test_only_a_training_as_in_the_book_is_a_step(
+    changes: dict[str, Any] | None, is_missing: bool, workdir: Path
+) -> None:
+    put_curve(Path("runs/ch09_manip_criticEnc/FetchPush-v4/seed0"), 2)
+    if changes is not None:
+        put_metadata("4", **changes)
+    found = list(pixel_investigation.curves_of(CARD))
+    assert len(found) == 1
+    missing = pixel_investigation.missing_trainings(CARD, found)
+    assert ("step 4 (with DrQ)" in missing) == is_missing
+
+
+def test_tags_are_told_where_they_tell_curves_apart() -> None:
+    one, other = (
+        pixel_investigation.Curve(step, tag, "0", [], False)
+        for step, tag in (("0", "mine"), ("4", "yours"))
+    )
+    assert pixel_investigation.titles([one, one]) == ["step 0 (NatureCNN), seed 0"] * 2
+    assert pixel_investigation.titles([one, other]) == [
+        "step 0 (NatureCNN), mine, seed 0",
+        "step 4 (with DrQ), yours, seed 0",
+    ]
+
+
 def test_what_there_is_is_drawn_and_what_is_missing_named(workdir: Path) -> None:
     put_curve(Path("runs/ch09_nature/FetchPush-v4/seed0"), 2)
+    put_metadata("0")
     said = drawn_by("plot-investigation")
     assert {path.name for path in Path("figures").iterdir()} == {
         f"ch09_{name}.png" for name in pixel_investigation.FIGURES
     }
     assert "step 0 (" not in said
     assert "step 4 (with DrQ): bash docker/dev.sh python scripts/ch09_pixel_push.py" in said
-    assert "train --critic-encoder --seed 0" in said
+    assert "train --critic-encoder --no-hide-goal-marker --precision fp32" in said
+    assert "--total-steps 1500000 --buffer-size 500000 --n-sampled-goal 8 --seed 0" in said
 
 
 def test_without_a_training_its_figures_are_not_drawn(workdir: Path) -> None:
