@@ -6,13 +6,16 @@ from typing import Any
 
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.errors import UsageError
-from robotics_rl.provenance import utc_now
+from robotics_rl.provenance import command_line, git_state, utc_now
 from robotics_rl.schemas import Comparison, Metadata, SeedSpread
 from robotics_rl.statistics import (
     bootstrap_interval_of_iqm,
     interquartile_mean,
     student_t_half_width,
 )
+from robotics_rl.versions import gather_versions
+
+CLEAR = 0.5  # difference of success rates that nobody doubts
 
 # metric of an evaluation's aggregate → its value in one episode; None where it does not count
 METRICS: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
@@ -77,19 +80,36 @@ def compare(
     spreads = {
         name: {metric: _spread(metric, name, documents) for metric in defined} for name in groups
     }
+    seeds = sorted({seed for _, seed in documents})
+    told = len(spreads) == 2 and "success_rate" in defined
     return Comparison(
         env_id=env_id,
         created_at=utc_now(),
-        seeds=sorted({seed for _, seed in documents}),
+        seeds=seeds,
         n_episodes=len(episodes),
         groups=spreads,
         trainings=trainings,
         deltas=_deltas(*spreads.values()) if len(spreads) == 2 else {},
+        verdict=verdict(env_id, spreads, len(seeds)) if told else None,
         baselines={
             name: {metric: document["aggregate"][metric] for metric in defined}
             for name, document in floors.items()
         },
         sources=[path.as_posix() for path in (*paths.values(), *baselines.values())],
+        command=command_line(),
+        git=git_state(),
+        versions=gather_versions(),
+    )
+
+
+def verdict(env_id: str, groups: Mapping[str, Mapping[str, SeedSpread]], n_seeds: int) -> str:
+    """What the difference in success between two groups comes to, in one line."""
+    rates = [f"{name} {group['success_rate'].mean:.2f}" for name, group in groups.items()]
+    delta = _deltas(*groups.values())["success_rate"]
+    strength = "CLEAR" if delta > CLEAR else "WEAK"
+    return (
+        f"{strength} SEPARATION: {', '.join(rates)} on {env_id}, "
+        f"{100 * delta:+.0f} points over {n_seeds} seed{'s' * (n_seeds > 1)}"
     )
 
 

@@ -164,8 +164,12 @@ class Comparison:
     groups: dict[str, dict[str, SeedSpread]]  # name → metric → spread
     trainings: dict[str, dict[str, Any] | None]  # name → settings, recipe and steps of its seeds
     deltas: dict[str, float]  # metric → mean of the second of two groups above that of the first
+    verdict: str | None  # on the difference in success between two groups
     baselines: dict[str, dict[str, float | None]]  # baseline → metric → value
     sources: list[str]  # evaluation files
+    command: list[str]
+    git: dict[str, Any]
+    versions: dict[str, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +182,9 @@ class HindsightAblation:
     created_at: str
     aggregates: dict[str, dict[str, Any]]  # number of goals → ``Aggregate``
     sources: list[str]  # evaluation files
+    command: list[str]
+    git: dict[str, Any]
+    versions: dict[str, str | None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ from robotics_rl.errors import UsageError
 from robotics_rl.jobs import default_parallel
 from robotics_rl.options import one_of, option
 from robotics_rl.provenance import command_line, git_state, utc_now
-from robotics_rl.schemas import Comparison, HindsightAblation, Journey
+from robotics_rl.schemas import HindsightAblation, Journey
 from robotics_rl.versions import gather_versions
 
 CHAPTER, SCRIPT = "ch04", "scripts/ch04_her_sparse_reach_push.py"
@@ -56,7 +56,6 @@ CARD = Card(
 # of policies with HER
 CRITERIA = {PUSH: CARD.criteria, REACH: (Criterion("success_rate", ">=", 0.95),)}
 GROUPS = {"no-HER": False, "HER": True}
-CLEAR = 0.5  # difference of success rates that nobody doubts
 # What was wrong before Push was learned, one thing at a time: flags that differ from the recipe.
 JOURNEY: dict[str, dict[str, Any]] = {
     "α learned, every goal": {"ent_coef": "auto", "trivial_goal_keep": 1.0},
@@ -182,23 +181,10 @@ def compare(given: Mapping[str, Any]) -> int:
             f"bash docker/dev.sh python {SCRIPT} env-all {again}"
         )
     comparison = chapters.compare_groups(groups, env_id, CHAPTER, place)
-    print(verdict(comparison))
+    print(comparison.verdict)
     means = {metric: spread.mean for metric, spread in comparison.groups["HER"].items()}
     criteria = CRITERIA.get(env_id, ())
     return 0 if not criteria or chapters.report(criteria, means) else 1
-
-
-def verdict(comparison: Comparison) -> str:
-    """What the difference in success comes to, in one line."""
-    rates = [
-        f"{name} {group['success_rate'].mean:.2f}" for name, group in comparison.groups.items()
-    ]
-    delta, n_seeds = comparison.deltas["success_rate"], len(comparison.seeds)
-    strength = "CLEAR" if delta > CLEAR else "WEAK"
-    return (
-        f"{strength} SEPARATION: {', '.join(rates)} on {comparison.env_id}, "
-        f"{100 * delta:+.0f} points over {n_seeds} seed{'s' * (n_seeds > 1)}"
-    )
 
 
 def ablation(given: Mapping[str, Any]) -> int:
@@ -221,6 +207,9 @@ def ablation(given: Mapping[str, Any]) -> int:
             str(k): artifacts.read_json(one.result)["aggregate"] for k, one in experiments.items()
         },
         sources=[one.result.as_posix() for one in experiments.values()],
+        command=command_line(),
+        git=git_state(),
+        versions=gather_versions(),
     )
     results_dir = given.get("results_dir", EvalSettings.results_dir)
     path = Path(results_dir, folder, f"{CHAPTER}_{document.env_id.lower()}_ablation.json")

@@ -17,9 +17,10 @@ from support import edit_json, read_strict_json, run_script, succeed
 
 from robotics_rl import campaign
 from robotics_rl.artifacts import write_json
+from robotics_rl.comparison import verdict
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
 from robotics_rl.errors import UsageError
-from robotics_rl.schemas import Comparison, SeedSpread
+from robotics_rl.schemas import SeedSpread
 
 SCRIPT = ch04.SCRIPT
 TINY = ["--n-envs", "2", "--net-arch", "8", "--batch-size", "8", "--learning-starts", "100"]
@@ -289,12 +290,7 @@ def test_the_verdict_says_how_clear_it_is(her: float, expected: str) -> None:
         )
         return {"success_rate": spread}
 
-    comparison = Comparison(
-        env_id=ch04.PUSH, created_at="", seeds=[0, 1, 2], n_episodes=100,
-        groups={"no-HER": group(0.05), "HER": group(her)},
-        deltas={"success_rate": her - 0.05}, trainings={}, baselines={}, sources=[],
-    )  # fmt: skip
-    assert ch04.verdict(comparison) == expected
+    assert verdict(ch04.PUSH, {"no-HER": group(0.05), "HER": group(her)}, 3) == expected
 
 
 def test_settings_come_from_flags_then_the_recipe_then_the_chapter() -> None:
