@@ -72,6 +72,16 @@ class Card:
         """Sub-command and flags of the short run, as they are typed."""
         return " ".join([self.fast_verb, *options.as_flags(self.fast_flags, " ")])
 
+    def short_run(self, **own: Any) -> list[str]:
+        """The commands that train and judge as ``fast_path`` does, with some flags ``own``."""
+        flags = {**self.fast_flags, **own}
+        typed = " ".join(options.as_flags(flags, " "))
+        commands = [f"python {self.script} {self.fast_verb} {typed}"]
+        if self.fast_verb == "train":
+            path = RunPaths.of(self.settings(flags)).checkpoint.as_posix()
+            commands.append(f"python {self.script} eval --ckpt {path}")
+        return commands
+
     def settings(self, given: Mapping[str, Any]) -> TrainSettings:
         """The chapter's training with the flags given on the command line."""
         defaults = {"algo": self.algo, "env": self.env_id, **self.training}

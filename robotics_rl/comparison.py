@@ -81,7 +81,8 @@ def compare(
         name: {metric: _spread(metric, name, documents) for metric in defined} for name in groups
     }
     seeds = sorted({seed for _, seed in documents})
-    told = len(spreads) == 2 and "success_rate" in defined
+    same_seeds = len({frozenset(by_seed) for by_seed in groups.values()}) == 1
+    told = len(spreads) == 2 and same_seeds and "success_rate" in defined
     return Comparison(
         env_id=env_id,
         created_at=utc_now(),
@@ -106,7 +107,7 @@ def verdict(env_id: str, groups: Mapping[str, Mapping[str, SeedSpread]], n_seeds
     """What the difference in success between two groups comes to, in one line."""
     rates = [f"{name} {group['success_rate'].mean:.2f}" for name, group in groups.items()]
     delta = _deltas(*groups.values())["success_rate"]
-    strength = "CLEAR" if delta > CLEAR else "WEAK"
+    strength = "CLEAR" if abs(delta) > CLEAR else "WEAK"
     return (
         f"{strength} SEPARATION: {', '.join(rates)} on {env_id}, "
         f"{100 * delta:+.0f} points over {n_seeds} seed{'s' * (n_seeds > 1)}"

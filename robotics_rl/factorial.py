@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from robotics_rl.provenance import command_line, git_state, utc_now
 from robotics_rl.schemas import FactorLevel, FactorPair, SweepAnalysis, SweepSetting
 from robotics_rl.statistics import bootstrap_interval_of_mean, student_t_half_width
+from robotics_rl.versions import gather_versions
 
 Factors = Mapping[str, Sequence[Any]]  # name → levels
 
@@ -19,7 +21,11 @@ def settings_of(factors: Factors) -> list[dict[str, Any]]:
 
 
 def analyze(
-    env_id: str, total_steps: int, runs: Sequence[Mapping[str, Any]], factors: Factors
+    env_id: str,
+    total_steps: int,
+    runs: Sequence[Mapping[str, Any]],
+    factors: Factors,
+    source: str = "",
 ) -> SweepAnalysis:
     """Rank the settings by success, and average over what else was varied.
 
@@ -28,6 +34,7 @@ def analyze(
         total_steps: for how long.
         runs: each with its ``parameters``, ``seed`` and ``success_rate``.
         factors: what was varied; levels that no run has are left out.
+        source: the file of the runs.
     """
     even = _even(runs)
     return SweepAnalysis(
@@ -48,6 +55,11 @@ def analyze(
             for levels in product(*(factors[name] for name in pair))
             if (values := _rates(even, dict(zip(pair, levels, strict=True))))
         ],
+        source=source,
+        created_at=utc_now(),
+        command=command_line(),
+        git=git_state(),
+        versions=gather_versions(),
     )
 
 
@@ -57,18 +69,24 @@ def left_out(runs: Sequence[Mapping[str, Any]], factors: Factors) -> Iterator[st
     missing = sum(not _rates(runs, one) for one in settings)
     if missing:
         yield f"{missing} of {len(settings)} settings have no run yet: means are over the others"
-    if seeds := sorted({run["seed"] for run in runs} - {run["seed"] for run in _even(runs)}):
+    if not (shared := _shared_seeds(runs)):
+        yield "no seed was run with every setting: means over settings are of other seeds each"
+    elif seeds := sorted({run["seed"] for run in runs} - shared):
         named = ", ".join(map(str, seeds))
         yield f"seeds that not every setting has are left out of means over settings: {named}"
 
 
 def _even(runs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The runs with seeds that every setting has, so that no mean is of luckier seeds; or all."""
+    shared = _shared_seeds(runs)
+    return [run for run in runs if run["seed"] in shared or not shared]
+
+
+def _shared_seeds(runs: Sequence[Mapping[str, Any]]) -> set[int]:
     by_setting: dict[str, set[int]] = {}
     for run in runs:
         by_setting.setdefault(repr(sorted(run["parameters"].items())), set()).add(run["seed"])
-    shared = set.intersection(*by_setting.values())
-    return [run for run in runs if run["seed"] in shared or not shared]
+    return set.intersection(*by_setting.values())
 
 
 def _rank(setting: SweepSetting) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """Every JSON document the project writes, as a typed dataclass."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 CONFIRMED = range(1_000, 1_100)  # reset seeds on which a benchmark plays a last policy
@@ -289,14 +289,14 @@ class SweepAnalysis:
     ranking: list[SweepSetting]  # best first
     marginal_means: list[FactorLevel]
     interactions: list[FactorPair]
+    source: str  # the file of the runs
+    created_at: str
+    command: list[str]
+    git: dict[str, Any]
+    versions: dict[str, str | None]
     # The best of many is partly lucky on the episodes it was chosen on: these are others. None
     # where its checkpoints are not at hand.
     best_on_other_episodes: SweepSetting | None = None
-    source: str = ""  # the file of the runs
-    created_at: str = ""
-    command: list[str] = field(default_factory=list)
-    git: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ def marginal_means(analysis: SweepAnalysis, source: Path, path: Path) -> None:
     """
     n = len(analysis.factors)
     caption = (
-        "Success rate of the trained policies: mean over all runs with that level; in grey every "
+        "Success rate of the trained policies: mean over the runs with that level; in grey every "
         f"setting, mean over training seeds. {_story(analysis, source)}"
     )
     with plotting.figure(path, 2.4 * n, 3.4, caption) as figure:

@@ -24,7 +24,7 @@ from robotics_rl.factorial import Factors, analyze, left_out, over_seeds, settin
 from robotics_rl.jobs import Job, carry_out, default_parallel
 from robotics_rl.options import option
 from robotics_rl.progress import clock
-from robotics_rl.provenance import command_line, git_state, utc_now
+from robotics_rl.provenance import git_state, utc_now
 from robotics_rl.schemas import SweepAnalysis, SweepRun, SweepRuns, SweepSetting
 from robotics_rl.versions import gather_versions
 
@@ -163,20 +163,14 @@ def analysis(given: Mapping[str, Any]) -> int:
     """Rank the settings, average over factors and pairs of them, judge the best once more."""
     book, factors = _Book.of(given), _factors(given)
     env_id = given.get("env", Sweep.env)
-    runs = _alike(book, env_id, factors)
+    runs = _alike(book, given)
     for remark in left_out(runs, factors):
         print(remark)
-    result = analyze(env_id, runs[0]["identity"]["total_steps"], runs, factors)
+    total_steps, source = runs[0]["identity"]["total_steps"], book.path.as_posix()
+    result = analyze(env_id, total_steps, runs, factors, source)
     path = book.path.with_name(f"sweep_{env_id.lower()}_analysis.json")
-    result = dataclasses.replace(
-        result,
-        best_on_other_episodes=_confirmation(result, runs, book, path),
-        source=book.path.as_posix(),
-        created_at=utc_now(),
-        command=command_line(),
-        git=git_state(),
-        versions=gather_versions(),
-    )
+    confirmed = _confirmation(result, runs, book, path)
+    result = dataclasses.replace(result, best_on_other_episodes=confirmed)
     artifacts.write_json(path, result)
     print(reporting.sweep_table(result))
     print(f"OK: wrote {path}")
@@ -184,12 +178,15 @@ def analysis(given: Mapping[str, Any]) -> int:
     return 0
 
 
-def _alike(book: "_Book", env_id: str, factors: Factors) -> list[dict[str, Any]]:
+def _alike(book: "_Book", given: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The runs that differ in the factors and the seed, and in nothing else."""
+    env_id, factors = given.get("env", Sweep.env), _factors(given)
+    steps = given.get("total_steps")
     runs = [
         entry
         for entry in book.entries()
         if entry["env_id"] == env_id and not entry["error"] and _is_within(entry, factors)
+        if steps in (None, entry["identity"]["total_steps"])
     ]
     if not runs:
         raise UsageError(
@@ -201,9 +198,12 @@ def _alike(book: "_Book", env_id: str, factors: Factors) -> list[dict[str, Any]]
         if len(values) > 1:
             raise UsageError(
                 f"{book.path} mixes runs with {name} {' and '.join(values)}; "
-                "keep such sweeps apart with --run-tag"
+                + (f"choose with {options.flag_of(name)}" if name == "total_steps" else _APART)
             )
     return runs
+
+
+_APART = "keep such sweeps apart with --run-tag"
 
 
 def _is_within(entry: Mapping[str, Any], factors: Factors) -> bool:
@@ -218,15 +218,16 @@ def _confirmation(
     """The best setting on other episodes; where it is not at hand, what an earlier look found."""
     winner = result.ranking[0]
     best = [run for run in runs if run["parameters"] == winner.parameters]
-    if all(_is_at_hand(run) for run in best):
+    absent = [run["checkpoint"] for run in best if not _is_at_hand(run)]
+    if not absent:
         again = [{**run, "success_rate": _on_other_episodes(run, book)} for run in best]
         return over_seeds(winner.parameters, again)
     old = artifacts.read_json(path) if path.exists() else {}
     same = ("parameters", "seeds", "mean")
-    if old and all(old["ranking"][0][name] == getattr(winner, name) for name in same):
-        found = old["best_on_other_episodes"]
-        return SweepSetting(**found) if found else None
-    print(f"the best setting is not judged on other episodes: {best[0]['checkpoint']} is not here")
+    known = old and all(old["ranking"][0][name] == getattr(winner, name) for name in same)
+    if known and (found := old["best_on_other_episodes"]):
+        return SweepSetting(**found)
+    print(f"the best setting is not judged on other episodes: {absent[0]} is not here as entered")
     return None
 
 
@@ -256,16 +257,14 @@ def _on_other_episodes(run: Mapping[str, Any], book: "_Book") -> float:
 def export(given: Mapping[str, Any]) -> int:
     """Pack checkpoints with their metadata: all of them, or the best and the worst."""
     book, env_id = _Book.of(given), given.get("env", Sweep.env)
-    runs = [entry for entry in book.entries() if entry["env_id"] == env_id and not entry["error"]]
-    runs.sort(key=lambda entry: -entry["success_rate"])
+    runs = sorted(_alike(book, given), key=lambda entry: -entry["success_rate"])
     if not given.get("all", False) and len(runs) > 2 * N_SHOWN:
         runs = runs[:N_SHOWN] + runs[-N_SHOWN:]
     checkpoints = [Path(entry["checkpoint"]) for entry in runs]
-    missing = [str(path) for path in checkpoints if not path.exists()]
-    if missing or not runs:
+    if missing := [path for path in checkpoints if not path.exists()]:
         raise UsageError(
-            f"{', '.join(missing) or 'no run'} is not here; "
-            f"bash docker/dev.sh python {SCRIPT} run --env {env_id} makes what is missing"
+            f"{len(missing)} of {len(checkpoints)} checkpoints are not here, such as {missing[0]}; "
+            "a sweep is published without them: make your own with run --run-tag mine"
         )
     path = Path(given.get("out", Export.out.replace("ENV", env_id.lower())))
     artifacts.require_file(path)
@@ -413,7 +412,7 @@ def _parser() -> cli.Parser:
     ):
         parser = add_command(subparsers, SCRIPT, name, text)
         cli.add_options(parser, Sweep, only=("env", "grid"))
-        cli.add_options(parser, Run, only=("run_tag",))
+        cli.add_options(parser, Run, only=("run_tag", "total_steps"))
         cli.add_options(parser, EvalSettings, only=("results_dir",))
         if name == "export":
             cli.add_options(parser, Export)

@@ -157,7 +157,7 @@ def _setting(one: SweepSetting) -> list[str]:
 
 
 def marginal_means(analysis: dict[str, Any]) -> Rows:
-    """Means over all runs with one level of a factor, beside the book's where it has them."""
+    """Means over the runs with one level of a factor, beside the book's where it has them."""
     rows = [["factor", "level", "runs", "mean success", "book"]]
     for one in analysis["marginal_means"]:
         factor, level = one["factor"], one["level"]
@@ -194,12 +194,14 @@ def agreement(analysis: dict[str, Any]) -> str:
     parts = {"the same level is best for": same, "another level is best for": other}
     parts["levels differ by less than two points, here or there, for"] = neither
     told = [f"{what} {' and '.join(factors)}" for what, factors in parts.items() if factors]
+    beside = f"Beside the book's sweep of {book_figures.SWEEP_STEPS:,} steps: {'; '.join(told)}."
+    if all(len(setting["seeds"]) == 1 for setting in analysis["ranking"]):
+        return f"{beside} With one seed a setting, no setting is the best or the worst."
     best, worst = (analysis["ranking"][place]["parameters"] for place in (0, -1))
     typed = book_figures.of_levels
     return (
-        f"Beside the book's sweep of {book_figures.SWEEP_STEPS:,} steps: {'; '.join(told)}. "
-        f"The book's best setting is {typed(book_figures.SWEEP_BEST)}, here it is {typed(best)}; "
-        f"its worst is {typed(book_figures.SWEEP_WORST)}, here {typed(worst)}."
+        f"{beside} The book's best setting is {typed(book_figures.SWEEP_BEST)}, here it is "
+        f"{typed(best)}; its worst is {typed(book_figures.SWEEP_WORST)}, here {typed(worst)}."
     )
 
 

@@ -205,11 +205,16 @@ def _short_run(card: Card) -> list[str]:
     seconds = metadata["training"]["wall_seconds"] + result["wall_seconds"]
     return [
         f"{card.title}: {metadata['steps_done']:,} steps",
-        f"`python {card.script} {card.fast_path}`",
+        in_turn(card.short_run()),
         f"{clock(seconds)} on {cores(metadata)}",
         summary(result["aggregate"]),
         card.book_fast_path,
     ]
+
+
+def in_turn(commands: Sequence[str]) -> str:
+    """Commands as a sentence tells them."""
+    return ", then ".join(f"`{one}`" for one in commands)
 
 
 def _over_seeds(card: Card, comparison: Document) -> list[str]:

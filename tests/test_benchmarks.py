@@ -220,6 +220,10 @@ def test_a_short_measurement_replaces_no_published_one(
     assert ("give --out" in capsys.readouterr().out) is not written
 
 
+def test_the_profile_counts_as_many_environments_as_were_timed() -> None:
+    assert benchmark_tables.N_ENVS == importlib.import_module("pixels").N_ENVS
+
+
 def test_every_task_of_the_benchmarks_resolves() -> None:
     for task in (*ABLATION.tasks, *TIMES.tasks):
         assert task.settings(0).run.total_steps == task.total_steps

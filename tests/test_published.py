@@ -15,7 +15,14 @@ import pytest
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.artifacts import RunPaths, read_json
 from robotics_rl.options import parse_seeds
-from robotics_rl.schemas import Evaluation, Metadata, TrivialGoals
+from robotics_rl.schemas import (
+    Comparison,
+    Evaluation,
+    Journey,
+    Metadata,
+    SweepAnalysis,
+    TrivialGoals,
+)
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = sorted((ROOT / "results").rglob("*_eval.json"))
@@ -172,11 +179,23 @@ def test_a_published_evaluation_has_every_field_of_its_schema(path):
     assert read_json(path).keys() == names | {"schema"}
 
 
-def test_the_counted_trivial_goals_fit_their_schema():
-    document = read_json(ROOT / "results" / "trivial_goals.json")
-    names = {row.name for row in dataclasses.fields(TrivialGoals)}
-    assert document.keys() == names | {"schema"}
-    assert document["schema"] == TrivialGoals.schema
+@pytest.mark.parametrize(
+    ("pattern", "schema"),
+    [
+        ("trivial_goals.json", TrivialGoals),
+        ("*_comparison.json", Comparison),
+        ("sweep_*_analysis.json", SweepAnalysis),
+        ("*_journey.json", Journey),
+    ],
+)
+def test_published_documents_fit_their_schema(pattern, schema):
+    names = {row.name for row in dataclasses.fields(schema)}
+    found = sorted((ROOT / "results").rglob(pattern))
+    assert found
+    for path in found:
+        document = read_json(path)
+        assert document.keys() == names | {"schema"}, path
+        assert document["schema"] == schema.schema
 
 
 def test_push_is_solved_from_pictures_by_the_recipe_of_its_chapter():

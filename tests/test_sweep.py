@@ -134,6 +134,14 @@ def test_sweeps_that_differ_in_more_than_their_factors_are_not_mixed(grid: Path)
     outcome = run_script(SCRIPT, "analyze", *REACH)
     assert outcome.code == 2
     assert "mixes runs with tau 0.005 and 0.01; keep such sweeps apart" in outcome.err
+    for run, steps in zip(runs, (100, 200, 300), strict=True):
+        run["identity"] = {"gamma": run["parameters"]["gamma"], "seed": 0, "total_steps": steps}  # type: ignore[index]
+    RAW.write_text(json.dumps({"runs": runs}))
+    outcome = run_script(SCRIPT, "analyze", *REACH)
+    assert "mixes runs with total_steps 100 and 200; choose with --total-steps" in outcome.err
+    assert "1 runs" in succeed(SCRIPT, "analyze", *REACH, "--total-steps", "200").out
+    outcome = run_script(SCRIPT, "export", *REACH, "--total-steps", "200")
+    assert "1 of 1 checkpoints are not here" in outcome.err
 
 
 def test_shards_share_the_runs_out() -> None:
@@ -164,7 +172,7 @@ def test_every_trial_has_files_of_its_own() -> None:
         (["run", "--shard", "half"], "write it as 1/4"),
         (["run", "--grid", "bad.json"], "colour is no setting with a list of levels"),
         (["analyze"], "no run on FetchPush-v4"),
-        (["export"], "no run is not here; bash docker/dev.sh python scripts/ch04_sweep.py run"),
+        (["export"], "no run on FetchPush-v4"),
     ],
 )
 def test_bad_input_is_one_line(workdir: Path, flags: list[str], message: str) -> None:
@@ -215,6 +223,15 @@ def test_a_setting_with_one_seed_ranks_below_its_equals() -> None:
     ranking = analyze("X-v0", 500, runs, {"gamma": tuple(rates)}).ranking
     assert [one.parameters["gamma"] for one in ranking] == [0.95, 0.9]
     assert ranking[1].sd is None
+
+
+def test_means_of_other_seeds_each_are_told() -> None:
+    runs = [
+        {"parameters": {"gamma": gamma}, "seed": seed, "success_rate": 0.5}
+        for gamma, seed in ((0.9, 0), (0.95, 1))
+    ]
+    [told] = left_out(runs, {"gamma": (0.9, 0.95)})
+    assert told.startswith("no seed was run with every setting")
 
 
 def test_the_figures_hold_every_setting_and_every_mean(
