@@ -174,9 +174,9 @@ TARGETS = (
         at_least=True,
     ),
     Target(
-        "training from pictures / plain pipeline, each with 1 torch thread",
+        "training from pictures / plain pipeline with 2 torch threads",
         2.5,
-        _ratio("pixels", "training / plain, 1 torch thread"),
+        _ratio("pixels", "training / plain, 2 torch threads"),
         at_least=True,
         form=".2f",
     ),
