@@ -43,16 +43,16 @@ def heatmap(analysis: SweepAnalysis, source: Path, path: Path) -> None:
     cells = [[found.get(_key({**row, **column})) for column in across] for row in down]
     means = np.array([[np.nan if one is None else one.mean for one in row] for row in cells])
     width, height = 2.2 + 1.3 * len(across), 1.7 + 0.5 * len(down)
-    caption = (
-        "Success rate of the trained policies: mean over training seeds, and from the lowest to "
-        f"the highest seed. {_story(analysis, source)}"
-    )
+    spread = "" if _is_of_one_seed(analysis) else "Mean over training seeds, lowest to highest. "
+    caption = f"Success rate of the trained policies. {spread}{_story(analysis, source)}"
     with plotting.figure(path, width, height, caption) as figure:
         axes = figure.add_subplot()
         image = axes.imshow(means, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto")
         for (i, j), mean in np.ndenumerate(means):
             if (one := cells[i][j]) is not None:
-                text = f"{mean:.2f}\n{one.lowest:.2f} to {one.highest:.2f}"
+                text = f"{mean:.2f}"
+                if len(one.seeds) > 1:
+                    text += f"\n{one.lowest:.2f} to {one.highest:.2f}"
                 shade = "white" if mean < 0.5 else "black"
                 axes.text(j, i, text, ha="center", va="center", color=shade, fontsize=8)
         axes.set_xticks(range(len(across)), [_levels(column) for column in across])
@@ -78,7 +78,7 @@ def marginal_means(analysis: SweepAnalysis, source: Path, path: Path) -> None:
     n = len(analysis.factors)
     caption = (
         "Success rate of the trained policies: mean over the runs with that level; in grey every "
-        f"setting, mean over training seeds. {_story(analysis, source)}"
+        f"setting. {_story(analysis, source)}"
     )
     with plotting.figure(path, 2.4 * n, 3.4, caption) as figure:
         panels = figure.subplots(1, n, sharey=True, squeeze=False)[0]
@@ -117,4 +117,9 @@ def _title(analysis: SweepAnalysis) -> str:
 def _story(analysis: SweepAnalysis, source: Path) -> str:
     """Seeds and document."""
     seeds = sorted({seed for setting in analysis.ranking for seed in setting.seeds})
-    return f"Seeds {', '.join(map(str, seeds))}. From {source.as_posix()}."
+    plural = "" if len(seeds) == 1 else "s"
+    return f"Seed{plural} {', '.join(map(str, seeds))}. From {source.as_posix()}."
+
+
+def _is_of_one_seed(analysis: SweepAnalysis) -> bool:
+    return all(len(setting.seeds) == 1 for setting in analysis.ranking)

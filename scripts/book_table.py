@@ -214,15 +214,16 @@ def _sweep() -> Found | None:
     for path, analysis in chapter5_tables.sweeps():
         if analysis["env_id"] == ch04_sweep.PUSH:
             ends = (analysis["ranking"][place] for place in (0, -1))
-            best, worst = (
-                f"{book_figures.of_levels(one['parameters'])}: {100 * one['mean']:.1f} % "
-                f"(sd over seeds {100 * one['sd']:.1f})"
-                for one in ends
-            )
+            best, worst = map(_setting, ends)
             runs = f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
             measured = f"{linked(runs, path)}, best {best}; worst {worst}"
             return Found(measured, chapter5_tables.agreement(analysis))
     return None
+
+
+def _setting(one: Mapping[str, Any]) -> str:
+    sd = "one seed" if one["sd"] is None else f"sd over seeds {100 * one['sd']:.1f}"
+    return f"{book_figures.of_levels(one['parameters'])}: {100 * one['mean']:.1f} % ({sd})"
 
 
 def _labs(names: Sequence[str], why: str) -> Found | None:
