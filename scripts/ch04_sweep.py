@@ -186,7 +186,7 @@ def _alike(book: "_Book", given: Mapping[str, Any]) -> list[dict[str, Any]]:
         entry
         for entry in book.entries()
         if entry["env_id"] == env_id and not entry["error"] and _is_within(entry, factors)
-        if steps in (None, entry["identity"]["total_steps"])
+        if steps is None or steps == entry["identity"]["total_steps"]
     ]
     if not runs:
         raise UsageError(

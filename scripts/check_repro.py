@@ -7,7 +7,7 @@ import io
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -28,6 +28,10 @@ SCRIPT = "scripts/check_repro.py"
 # By how much a result may differ on another machine: two episodes of a hundred, all of whose fifty
 # steps fail instead of succeeding, and what they do to the mean distance in metres.
 TOLERANCE = {"success_rate": 0.02, "return_mean": 1.0, "final_distance_mean": 0.002}
+# Of policies that see. Renderers and processors round colours differently, and after some steps
+# every episode is another one. So these are about three standard errors of the difference between
+# two samples of a hundred, for a policy that succeeds in half of its episodes.
+TOLERANCE_SEEN = {"success_rate": 0.2, "return_mean": 8.0, "final_distance_mean": 0.06}
 FORMS = {"success_rate": ".2f", "return_mean": ".2f", "final_distance_mean": ".4f"}
 RETRAINED = {"algo": "sac", "her": True, "env": "FetchReach-v4", "total_steps": 4_800}
 N_SHOWN = 5  # names of tensors that differ
@@ -72,9 +76,14 @@ def check(results_dir: str, pattern: str | None, *, show_progress: bool) -> int:
     print("now, and in brackets by how much that is more than published")
     print(reporting.aligned(rows + [one.row() for one in replays]))
     n_held = sum(one.holds for one in replays)
-    bounds = ", ".join(f"{name} {bound:g}" for name, bound in TOLERANCE.items())
-    print(f"{n_held} of {len(replays)} are within {bounds}")
+    print(f"{n_held} of {len(replays)} are within {_told(TOLERANCE)}")
+    if any(one.sees for one in replays):
+        print(f"(policies that see pictures: {_told(TOLERANCE_SEEN)})")
     return 0 if n_held == len(replays) else 1
+
+
+def _told(tolerance: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {bound:g}" for name, bound in tolerance.items())
 
 
 @dataclass(frozen=True)
@@ -88,9 +97,15 @@ class Replay:
     @property
     def holds(self) -> bool:
         """Whether every metric is within its tolerance."""
+        tolerance = TOLERANCE_SEEN if self.sees else TOLERANCE
         return self.again is not None and all(
-            abs(self._difference(metric)) <= bound for metric, bound in TOLERANCE.items()
+            abs(self._difference(metric)) <= bound for metric, bound in tolerance.items()
         )
+
+    @property
+    def sees(self) -> bool:
+        """Whether the policy was trained on pictures."""
+        return commands.sees_pictures(self.published["checkpoint"])
 
     def row(self) -> list[str]:
         """What it does now, how far that is from what was published, and the verdict."""

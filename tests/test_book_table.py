@@ -150,7 +150,8 @@ def test_only_a_sweep_of_the_book_s_task_stands_beside_the_book_s(
     means = [FactorLevel(factor="gamma", level=g, n_runs=2, mean=mean) for g, mean in levels]
     analysis = SweepAnalysis(
         env_id=env_id, n_runs=4, total_steps=9_000, factors={}, ranking=ranking,
-        marginal_means=means, interactions=[],
+        marginal_means=means, interactions=[], source="", created_at="", command=[], git={},
+        versions={},
     )  # fmt: skip
     artifacts.write_json(Path("results/sweep/sweep_x_analysis.json"), analysis)
     measured, why = row("sweep")

@@ -81,7 +81,10 @@ def _analysis(means: dict[str, dict[float, float]]) -> dict[str, Any]:
         for factor, levels in means.items()
         for level, mean in levels.items()
     ]
-    ranking = [{"parameters": book_figures.SWEEP_BEST | {"gamma": g}} for g in (0.98, 0.95)]
+    ranking = [
+        {"parameters": book_figures.SWEEP_BEST | {"gamma": g}, "seeds": [0, 1]}
+        for g in (0.98, 0.95)
+    ]
     return {
         "env_id": ch04.PUSH,
         "total_steps": 10,
@@ -96,6 +99,15 @@ def test_a_sweep_is_set_beside_the_book_factor_by_factor() -> None:
     assert "another level is best for ent_coef;" in said
     assert "less than two points, here or there, for learning_starts." in said
     assert "here it is ent_coef 0.05, n_sampled_goal 4, learning_starts 1000, gamma 0.98;" in said
+
+
+def test_one_seed_a_setting_names_no_best_one() -> None:
+    analysis = _analysis(MEANS)
+    for setting in analysis["ranking"]:
+        setting["seeds"] = [0]
+    said = chapter5_tables.agreement(analysis)
+    assert "the same level is best for gamma;" in said
+    assert said.endswith("With one seed a setting, no setting is the best or the worst.")
 
 
 def test_a_sweep_whose_settings_all_do_equally_well_has_no_best_one() -> None:

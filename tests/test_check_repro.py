@@ -49,6 +49,20 @@ def test_what_is_repeated_passes_and_nothing_is_written(published: Trained) -> N
     assert tree(published.root) == before
 
 
+def test_policies_that_see_are_compared_as_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    def replay(success_rate: float) -> check_repro.Replay:
+        values = {"return_mean": -20.0, "final_distance_mean": 0.05}
+        published, again = ({"success_rate": rate, **values} for rate in (0.9, success_rate))
+        return check_repro.Replay(
+            {"checkpoint": "x.zip", "aggregate": published}, {"aggregate": again}
+        )
+
+    assert not replay(0.85).holds
+    monkeypatch.setattr(check_repro.commands, "sees_pictures", lambda _: True)
+    assert replay(0.85).holds
+    assert not replay(0.65).holds
+
+
 @pytest.mark.parametrize(
     ("metric", "little", "much"),
     [

@@ -126,7 +126,8 @@ def test_sweeps_that_differ_in_more_than_their_factors_are_not_mixed(grid: Path)
             "parameters": {"gamma": gamma},
             "seed": 0,
             "success_rate": 0.5,
-            "identity": {"gamma": gamma, "seed": 0, "tau": tau},
+            "checkpoint": "absent.zip",
+            "identity": {"gamma": gamma, "seed": 0, "tau": tau, "total_steps": 100},
         }
         for gamma, tau in ((0.9, 0.005), (0.95, 0.01), (0.99, 0.02))  # the last is of another grid
     ]
