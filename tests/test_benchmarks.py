@@ -6,6 +6,8 @@ import dataclasses
 import importlib
 import json
 import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ import rounds
 import solving
 from ablation import TRIAL as ABLATION
 from solving import Task, _Examiner
-from support import read_strict_json
+from support import ROOT, read_strict_json
 from time_to_success import TRIAL as TIMES
 
 from robotics_rl import artifacts, config
@@ -236,14 +238,12 @@ def test_every_task_of_the_benchmarks_resolves() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["environments", "learner", "training", "pixels"])
-def test_every_contestant_of_a_race_runs(
-    name: str, workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = importlib.import_module(name)
-    if name == "pixels":  # the plain pipeline draws 20 pictures a second
-        monkeypatch.setitem(module.SETTINGS, "learning_starts", 4 * 50)
-    race = module.RACE
-    assert race.main(["--rounds", "1", "--seconds", "0.01", "--out", "short.json"]) == 0
+def test_every_contestant_of_a_race_runs(name: str, workdir: Path) -> None:
+    race = importlib.import_module(name).RACE
+    short = ["--rounds", "1", "--seconds", "0.01", "--out", "short.json"]
+    # OpenGL contexts of many contestants are best left to the end of their process.
+    script = str(ROOT / "benchmarks" / f"{name}.py")
+    subprocess.run([sys.executable, script, *short], check=True)
     document = read_strict_json(Path("short.json"))
     assert all(value > 0 for values in document["rows"].values() for value in values)
     assert document["ratios"].keys() == race.ratios.keys()

@@ -34,7 +34,7 @@ def test_without_ray_one_line_says_how_to_get_it(
 def test_a_sweep_on_a_cluster_outlives_a_lost_worker(workdir: Path) -> None:
     pytest.importorskip("ray", reason="needs requirements-sweep.txt")
     Path("grid.json").write_text(json.dumps({"gamma": [0.9, 0.95], "n_sampled_goal": [2, 4]}))
-    flags = [*REACH, "--seeds", "3", *TINY, "--total-steps", "20000", "--checkpoint-freq", "2000"]
+    flags = [*REACH, "--seeds", "3", *TINY, "--total-steps", "8000", "--checkpoint-freq", "1000"]
     given = vars(ch04_sweep._parser().parse_args(["run", *flags]))
     del given["command"]
     trial = ch04_sweep._trials(given)[1]
