@@ -120,13 +120,16 @@ def _deltas(first: Mapping[str, SeedSpread], second: Mapping[str, SeedSpread]) -
 
 
 def _require_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """Seeds of one group differ in nothing but the seed.
+    """Seeds of one group differ in nothing but the seed; a recipe is a name for settings.
 
     Raises:
-        UsageError: they differ in a setting, the engine, the recipe or the number of steps.
+        UsageError: they differ in a setting, the engine or the number of steps.
     """
-    trainings = _training(one), _training(other)
-    if None not in trainings and trainings[0] != trainings[1]:
+    first, second = (
+        {**training, "recipe": None} if (training := _training(document)) else None
+        for document in (one, other)
+    )
+    if first and second and first != second:
         raise UsageError(
             f"{one['checkpoint']} and {other['checkpoint']} were trained with other settings or "
             "for other numbers of steps; train them alike to compare them"

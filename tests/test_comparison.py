@@ -88,3 +88,19 @@ def test_groups_trained_for_longer_are_compared_only_where_asked_for(three_seeds
         compare(groups, {}, "X-v0")
     found = compare(groups, {}, "X-v0", same_steps=False)
     assert found.trainings == {"short": {"total_steps": 2_000}, "long": {"total_steps": 5_000}}
+
+
+@pytest.mark.parametrize(("setting", "is_compared"), [("recipe", True), ("tau", False)])
+def test_a_recipe_is_a_name_for_settings(three_seeds, monkeypatch, setting, is_compared):
+    def trained(document):
+        document["checkpoint"] = "x.zip"  # for the message
+        told = {"recipe": "fast", "tau": 0.01, "total_steps": 10}
+        return told | {setting: document["aggregate"]["success_rate"]}  # another in every seed
+
+    del three_seeds[2]
+    monkeypatch.setattr(comparison, "_training", trained)
+    if is_compared:
+        assert compare({"sac": three_seeds}, {}, "X-v0").seeds == [0, 1]
+    else:
+        with pytest.raises(UsageError, match="trained with other settings"):
+            compare({"sac": three_seeds}, {}, "X-v0")
