@@ -1,12 +1,15 @@
 """The part of results/README.md about policies that see."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ch09_pixel_push as ch09
 import dense_reach_tables
+import pixel_distill
+import pixel_miniature
+import pixel_probe
 from benchmark_tables import Rows
 from book_figures import Found
 from pixel_investigation import LENGTHS, STEPS, other_settings
@@ -17,6 +20,7 @@ from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
 from robotics_rl.reporting import linked, machine
 
+Document = dict[str, Any]
 RESULTS = Path(EvalSettings.results_dir)
 TITLE, BOOK = ch09.CARD.title, ch09.CARD.book
 SOLVED = 0.5  # success that no failing policy has
@@ -29,6 +33,15 @@ WHY = (
     "trained to their end, which takes days."
 )
 DRAWN = "with `MUJOCO_GL=osmesa`: "  # the processor drew while the GPU learned
+NOT_THERE = "not in the book"
+PROBE = (
+    "Off by: mean distance on pictures that were not learned from; "
+    "±: Student's 95 % interval over seeds"
+)
+DISTILL = (
+    "Success: of an evaluation, brackets hold Wilson's 95 % interval over its episodes; in "
+    "training: when the last 100 episodes were good enough for the first time"
+)
 HIDDEN = "no-achieved"  # the policy's inputs without the object's position
 
 
@@ -37,20 +50,31 @@ def headlines() -> Rows:
     best = ch09.CARD.settings(ch09.CARD.fast_flags).run_name
     return [
         [
-            f"{TITLE}: {metadata['steps_done']:,} steps, seed {metadata['seed']}",
-            DRAWN + dense_reach_tables.in_turn(_commands(metadata)),
+            f"{title}: {metadata['steps_done']:,} steps, seed {metadata['seed']}",
+            commands,
             f"{clock(metadata['training']['wall_seconds'])} on {machine(metadata)}",
             dense_reach_tables.summary(result["aggregate"]),
-            BOOK,
+            book,
         ]
         for _, result, metadata in _published()
-        if metadata["run_name"] == best
+        for title, commands, book in _headline(metadata, best)
     ]
 
 
-def _commands(metadata: Mapping[str, Any]) -> list[str]:
-    """What trains by the recipe and judges, with a policy's seed and tag."""
-    return ch09.CARD.short_run(seed=metadata["seed"], run_tag=metadata["run_tag"])
+def _headline(metadata: Mapping[str, Any], best: str) -> Iterator[tuple[str, str, str]]:
+    """Title, commands and the book's figure of a policy that the README tells of."""
+    if metadata["run_name"] == best:
+        # What trains by the recipe and judges, with this policy's seed and tag.
+        own = ch09.CARD.short_run(seed=metadata["seed"], run_tag=metadata["run_tag"])
+        yield TITLE, DRAWN + dense_reach_tables.in_turn(own), BOOK
+    elif _was_taught(metadata):
+        title = f"{TITLE}, camera {metadata['hyperparameters']['camera']}, taught by a policy"
+        command = f"`{shlex.join(metadata['command'])}`"
+        yield f"{title} that is told where the block is", command, NOT_THERE
+
+
+def _was_taught(metadata: Mapping[str, Any]) -> bool:
+    return "teacher" in metadata["hyperparameters"]
 
 
 def policies() -> Rows:
@@ -59,6 +83,8 @@ def policies() -> Rows:
              "training", "success", "of what did not start solved", "return",
              "distance (m)"]]  # fmt: skip
     for path, result, metadata in _published():
+        if _was_taught(metadata):
+            continue
         mean, settings = result["aggregate"], metadata["hyperparameters"]
         low, high = mean["success_rate_ci95"]
         rows.append(
@@ -83,6 +109,28 @@ def _published() -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
     for path, result in artifacts.checkpoint_evaluations(EvalSettings.results_dir):
         if path.name.startswith(f"{ch09.CARD.chapter}_"):
             yield path, result, read_json(metadata_path(Path(result["checkpoint"])))
+
+
+def experiments() -> Iterator[tuple[str, Path, Rows, str]]:
+    """Title, document, table and a note of every experiment on two cores that was made."""
+    made: dict[str, tuple[str, Callable[[Document], Rows], str]] = {
+        pixel_probe.NAME: ("Probe: can encoders tell where the block is?", pixel_probe.rows, PROBE),
+        pixel_miniature.NAME: (
+            "Miniature: who trains the encoder?",
+            pixel_miniature.rows,
+            pixel_miniature.NOTE,
+        ),
+        pixel_distill.NAME: (
+            "Distill: a policy that is told teaches one that sees",
+            lambda document: pixel_distill.rows(document["students"]),
+            DISTILL,
+        ),
+    }
+    for name, (title, rows, note) in made.items():
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            document = read_json(path)
+            yield title, path, rows(document), note
 
 
 def of_step(step: str) -> Found | None:

@@ -16,7 +16,7 @@ from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.entropy_options import ENTROPY_MODES
-from robotics_rl.pixel_options import Pixels
+from robotics_rl.pixel_options import Lessons, Pixels
 from robotics_rl.progress import clock
 from robotics_rl.reporting import machine, markdown
 
@@ -91,11 +91,18 @@ def _what(metadata: Document) -> str:
         f"{metadata['engine']}, {_recipe(metadata)}. It sees {sees}; it was trained and "
         "played in simulation alone."
     )
+    if teacher := values.get("teacher"):
+        text += (
+            f" Its actor was not rewarded but taught (DAgger), by `{teacher}`, which is told "
+            "where the object is; its critics learned nothing."
+        )
     return text if chapter is None else f"{chapter.title}: {text}"
 
 
 def _recipe(metadata: Document) -> str:
     """The recipe, or that flags said the same as one."""
+    if "teacher" in metadata["hyperparameters"]:
+        return "settings of `distill`"
     if _sees(metadata) and metadata["recipe"] == "book" and _is_typed_fast(metadata):
         return "typed settings equal to the recipe fast"
     return f"recipe {metadata['recipe']}"
@@ -269,7 +276,7 @@ def _pixels(metadata: Document) -> Pixels:
 
 def _settings(metadata: Document) -> Iterator[list[str]]:
     algorithm = config.parts_of(metadata["algo"])
-    parts = (*algorithm, config.SelectiveHER, *ENTROPY_MODES.values(), Run, Pixels)
+    parts = (*algorithm, config.SelectiveHER, *ENTROPY_MODES.values(), Run, Pixels, Lessons)
     known = {row.name: row.metadata["help"] for row in options.option_rows(*parts)}
     for name, value in sorted(metadata["hyperparameters"].items()):
         shown = tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""One run of chapter 9's investigation in small: `ch09_pixel_push.py miniature` starts twelve.
+"""One run of chapter 9's investigation in small: `ch09_pixel_push.py miniature` starts many.
 
 Arms differ in who trains the encoder and what it is made of, as the chapter's steps do. The learner
 is the chapter's own.
@@ -33,6 +33,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "critic": {"critic_encoder": True, "drq": False},
     "critic_drq": {"critic_encoder": True, "drq": True},
     "critic_flatten": {"critic_encoder": True, "drq": False, "spatial_softmax": False},
+    "critic_drq_flatten": {"critic_encoder": True, "drq": True, "spatial_softmax": False},
 }
 EPISODES = range(1_000_000, 1_000_050)  # reset seeds of evaluations, used for nothing else
 

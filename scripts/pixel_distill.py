@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robotics_rl import artifacts, chapters, cli, commands, options, plotting, rendering
+from robotics_rl import artifacts, chapters, cli, commands, options, plotting, rendering, reporting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.chapters import Card, Criterion
 from robotics_rl.config import SAC, EvalSettings, Run, TrainSettings
@@ -167,7 +167,7 @@ def report(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy", p
         versions=gather_versions(),
     )
     artifacts.write_json(path, document)
-    print("\n".join(table(document.students)))
+    print(reporting.aligned(rows(document.students)))
     print(f"OK: wrote {path}")
     draw(document, figure)
 
@@ -242,25 +242,34 @@ def _taught(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy") 
     )
 
 
-def table(students: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Students and what it took to teach them."""
-    lines = [f"{'camera':8} {'seed':>4} {'frames':>8} {'minutes':>8} {'success':>8}  teacher"]
+def rows(students: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Students and what it took to teach them, below a header."""
+    made = [["camera", "seed", "pictures", "gradient steps", "minutes", f"{GOAL:g} in training",
+             "success", "of what did not start solved", "teacher's"]]  # fmt: skip
     for one in students:
         low, high = one["success_rate_ci95"]
-        lines.append(
-            f"{one['camera']:8} {one['seed']:>4} {one['frames']:>8,} {one['minutes']:>8.1f} "
-            f"{one['success_rate']:>8.2f}  {one['teacher_success_rate']:.2f}; interval "
-            f"{low:.2f} to {high:.2f}, {_when(one)}"
+        made.append(
+            [
+                one["camera"],
+                str(one["seed"]),
+                f"{one['frames']:,}",
+                f"{one['gradient_steps']:,}",
+                f"{one['minutes']:.0f} on {reporting.cores(one)}",
+                _when(one),
+                f"{one['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+                f"{one['success_rate_unsolved_start']:.2f}",
+                f"{one['teacher_success_rate']:.2f}",
+            ]
         )
-    return lines
+    return made
 
 
 def _when(student: Mapping[str, Any]) -> str:
     """When the last 100 episodes of the training were good enough for the first time."""
     for row in student["curve"]:
         if row["success_rate"] >= GOAL:
-            return f"{GOAL:g} in training after {row['minutes']:.0f} min"
-    return f"{GOAL:g} not reached in training"
+            return f"{row['frames']:,} pictures, {row['minutes']:.0f} min"
+    return "never"
 
 
 def draw(document: Distillation, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Chapter 9's investigation in small: who trains the encoder, and what makes that fail.
 
 Days become minutes on a toy whose position must be seen (`pixel_toy.py`), with the chapter's own
-learner (`pixel_arms.py`). Four arms differ in one thing each; every run is kept when it is done.
+learner (`pixel_arms.py`). Arms differ in one thing each, but for the last, in
+which two come together; every run is kept when it is done.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import numpy as np
 import pixel_arms
 from pixel_arms import ARMS, Toy, is_complete, part_path
 
-from robotics_rl import artifacts, campaign, cli, options, plotting
+from robotics_rl import artifacts, campaign, cli, options, plotting, reporting
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
 from robotics_rl.jobs import Job, carry_out
@@ -32,9 +33,11 @@ TITLES = {
     "critic": "by the critic",
     "critic_drq": "by the critic, with DrQ",
     "critic_flatten": "by the critic, maps flattened",
+    "critic_drq_flatten": "by the critic, with DrQ, maps flattened",
 }
 LAST = 3  # evaluations whose mean is what a run came to
 LEARNED = 0.8  # success rate
+NOTE = f"success: last {LAST} evaluations; ±: Student's 95 % interval over seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,8 @@ def miniature(given: Mapping[str, Any]) -> int:
     document, figure = gather(wanted, toy), Path("figures", f"{NAME}.png")
     artifacts.keep_other(path, "plan", lambda old: _plan_of(old) == (vars(toy), wanted), figure)
     artifacts.write_json(path, document)
-    print("\n".join(table(document)))
+    print(reporting.aligned(rows(dataclasses.asdict(document))))
+    print(NOTE)
     print(f"OK: wrote {path}")
     draw(document, figure)
     return 0
@@ -138,14 +142,15 @@ def _steps_to_learn(rows: Sequence[Mapping[str, Any]]) -> int | None:
     return next(reached, None)
 
 
-def table(document: Miniature) -> list[str]:
-    """What each arm came to."""
-    lines = [f"{'encoder':30} {'success':16} {f'steps to {LEARNED:g}, per seed':26} minutes"]
-    for arm in document.arms:
-        spread = "" if arm.t_half_width is None else f" ± {arm.t_half_width:.2f}"
-        steps = ", ".join("-" if n is None else f"{n:,}" for n in arm.steps_to_learn.values())
-        lines.append(f"{arm.title:30} {f'{arm.mean:.2f}{spread}':16} {steps:26} {arm.minutes:7.1f}")
-    return [*lines, f"success: last {LAST} evaluations; ±: Student's 95 % interval over seeds"]
+def rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """What each arm came to, below a header."""
+    made = [["encoder", "success", f"steps to {LEARNED:g}, per seed", "minutes"]]
+    for arm in document["arms"]:
+        half = arm["t_half_width"]
+        spread = "" if half is None else f" ± {half:.2f}"
+        steps = ", ".join("-" if n is None else f"{n:,}" for n in arm["steps_to_learn"].values())
+        made.append([arm["title"], f"{arm['mean']:.2f}{spread}", steps, f"{arm['minutes']:.1f}"])
+    return made
 
 
 def draw(document: Miniature, path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pixel_policies import NATURE_SIZE as SIZE
 
-from robotics_rl import artifacts, cli, options, plotting, rendering
+from robotics_rl import artifacts, cli, options, plotting, rendering, reporting
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
 from robotics_rl.options import one_of, option, positive
@@ -97,12 +97,12 @@ def probe(given: Mapping[str, Any]) -> int:
             for encoder, seed, error in learn_all(plan, seeds, seen, unseen):
                 errors[camera, encoder, seed] = error
                 progress.update(len(errors))
-    rows = [_row(*key, errors) for key in product(plan.cameras, plan.encoders, PLACES)]
-    document = _document(plan, rows, unguided_error(seen, unseen))
+    found = [_row(*key, errors) for key in product(plan.cameras, plan.encoders, PLACES)]
+    document = _document(plan, found, unguided_error(seen, unseen))
     figure = Path("figures", f"{NAME}.png")
     artifacts.keep_other(path, "probe", artifacts.has_same(document, "settings"), figure)
     artifacts.write_json(path, document)
-    print("\n".join(table(document)))
+    print(reporting.aligned(rows(dataclasses.asdict(document))))
     print(f"OK: wrote {path}")
     draw(document, figure)
     return 0
@@ -249,13 +249,13 @@ def _row(camera: str, encoder: str, place: str, errors: Errors) -> ProbeRow:
     )
 
 
-def _document(plan: Plan, rows: list[ProbeRow], unguided: NDArray[np.float64]) -> Probe:
+def _document(plan: Plan, found: list[ProbeRow], unguided: NDArray[np.float64]) -> Probe:
     from robotics_rl.devices import device_name
 
     return Probe(
         env_id=ENV_ID,
         settings=dataclasses.asdict(plan),
-        rows=rows,
+        rows=found,
         unguided_mm=dict(zip(PLACES, np.round(1000 * unguided, 2).tolist(), strict=True)),
         created_at=utc_now(),
         command=command_line(),
@@ -266,20 +266,20 @@ def _document(plan: Plan, rows: list[ProbeRow], unguided: NDArray[np.float64]) -
     )
 
 
-def table(document: Probe) -> list[str]:
-    """How far off block and gripper are, in millimetres."""
-    lines = [f"{'camera':8} {'encoder':34} {'block, mm':>16} {'gripper, mm':>16}"]
-    for camera, encoder in dict.fromkeys((row.camera, row.encoder) for row in document.rows):
-        own = [row for row in document.rows if (row.camera, row.encoder) == (camera, encoder)]
-        cells = " ".join(f"{_cell(row):>16}" for row in own)
-        lines.append(f"{camera:8} {ENCODERS[encoder]:34} {cells}")
-    mean = " ".join(f"{mm:>16.1f}" for mm in document.unguided_mm.values())
-    return [*lines, f"{'':8} {'(always the mean of all pictures)':34} {mean}"]
+def rows(document: Mapping[str, Any]) -> list[list[str]]:
+    """How far off block and gripper are: a header, a row per camera and encoder, and the floor."""
+    made = [["camera", "encoder", *(f"{place}, mm" for place in PLACES)]]
+    found = document["rows"]
+    for camera, encoder in dict.fromkeys((row["camera"], row["encoder"]) for row in found):
+        own = [row for row in found if (row["camera"], row["encoder"]) == (camera, encoder)]
+        made.append([camera, ENCODERS[encoder], *map(_cell, own)])
+    mean = (f"{mm:.1f}" for mm in document["unguided_mm"].values())
+    return [*made, ["none", "(always the mean of all pictures)", *mean]]
 
 
-def _cell(row: ProbeRow) -> str:
-    spread = row.t_half_width_mm
-    return f"{row.mean_mm:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+def _cell(row: Mapping[str, Any]) -> str:
+    spread = row["t_half_width_mm"]
+    return f"{row['mean_mm']:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
 def draw(document: Probe, path: Path) -> None:

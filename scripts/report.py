@@ -27,7 +27,7 @@ from robotics_rl.artifacts import atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import markdown
+from robotics_rl.reporting import linked, markdown
 
 METRICS = """\
 What the metrics are, each a mean over the episodes of an evaluation unless it says otherwise:
@@ -162,6 +162,8 @@ def results_page() -> str:
     if len(rows := chapter9_tables.policies()) > 1:
         parts += [f"## {chapter9_tables.TITLE}", markdown(rows)]
         parts += [f"Book: {chapter9_tables.BOOK}.", chapter9_tables.WHY]
+    for title, path, rows, note in chapter9_tables.experiments():
+        parts += [f"### {linked(title, path)}", markdown(rows), f"{note}."]
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
     parts += ["## Schemas", markdown([["schema", "document"], *_schemas()])]
