@@ -167,5 +167,5 @@ def draw(document: Miniature, path: Path) -> None:
             plotting.over_seeds(axes, curves, number, arm.title)
         axes.set(ylabel="success", ylim=(-0.02, 1.02))
         plotting.steps_axis(axes)
-        axes.legend(title="encoder", loc="center right")
+        axes.legend(title="encoder", loc="upper right", bbox_to_anchor=(1.0, 0.97))
         figure.suptitle(f"A point that must be seen; mean and range of {n_seeds} seeds")
