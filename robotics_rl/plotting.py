@@ -73,9 +73,9 @@ def line_style(number: int) -> dict[str, Any]:
     return {"color": COLOURS[n], "linestyle": LINES[n]}
 
 
-def steps_axis(axes: Axes) -> None:
-    """Environment steps along x, as 500k or 1M."""
-    axes.set_xlabel("environment steps")
+def steps_axis(axes: Axes, label: str = "environment steps") -> None:
+    """Numbers along x as 500k or 1M."""
+    axes.set_xlabel(label)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
