@@ -8,6 +8,7 @@ networks, batches, and one gradient step per 4 environment steps.
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,11 @@ def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
     yield "gradient steps, ours", _repeated(lambda: ours.train(4), 4)
     yield "actions chosen, ours", _repeated(ours._act, N_ENVS)
     if device.startswith("cuda"):
-        graphed = _our_training(
-            ch09_pixel_push.CARD.settings({**SETTINGS, "cuda_graphs": True, "device": device}),
-            device,
-        )
-        yield "gradient steps, ours with CUDA graphs", _repeated(lambda: graphed.train(4), 4)
+        for precision in ("bf16", "fp32"):
+            flags = {**SETTINGS, "cuda_graphs": True, "device": device, "precision": precision}
+            graphed = _our_training(ch09_pixel_push.CARD.settings(flags), device)
+            name = f"gradient steps, ours with CUDA graphs, {precision}"
+            yield name, _repeated(partial(graphed.train, 4), 4)
 
     def speed(model: Any, threads: int) -> Measure:
         def measure(seconds: float) -> float:
@@ -106,8 +107,6 @@ def _frames(venv: Any) -> Measure:
 
 
 def _studio(n_envs: int, n_processes: int, msaa: int = 0) -> Any:
-    from functools import partial
-
     from robotics_rl.envs.fetch_vec_env import FetchVecEnv
     from robotics_rl.envs.pixels import View
     from robotics_rl.envs.studio import Studio

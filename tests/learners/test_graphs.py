@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +24,14 @@ def exact() -> Iterator[None]:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = before
 
 
-def train(variant: str, policy_delay: int, *, cuda_graphs: bool) -> tuple[list[Tensor], dict]:  # type: ignore[type-arg]
+def train(
+    variant: str, *, cuda_graphs: bool, **settings: Any
+) -> tuple[list[Tensor], dict[str, float]]:
     """Weights after some steps on batches that differ, and the mean of every loss."""
     model = build(
         **VARIANTS[variant],
         device="cuda",
-        policy_delay=policy_delay,
+        **settings,
         normalize_observations=True,
         cuda_graphs=cuda_graphs,
     )
@@ -43,11 +46,15 @@ def train(variant: str, policy_delay: int, *, cuda_graphs: bool) -> tuple[list[T
 
 
 @gpu
+@pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("policy_delay", [1, 2])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_recorded_steps_do_what_steps_do(exact: None, variant: str, policy_delay: int) -> None:
-    weights, losses = train(variant, policy_delay, cuda_graphs=False)
-    recorded, noted = train(variant, policy_delay, cuda_graphs=True)
+def test_recorded_steps_do_what_steps_do(
+    exact: None, variant: str, policy_delay: int, bf16: bool
+) -> None:
+    settings: dict[str, Any] = {"policy_delay": policy_delay, "bf16": bf16}
+    weights, losses = train(variant, cuda_graphs=False, **settings)
+    recorded, noted = train(variant, cuda_graphs=True, **settings)
     for ours, theirs in zip(recorded, weights, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
     assert noted == pytest.approx(losses, rel=1e-4)

@@ -26,7 +26,8 @@ from robotics_rl.replay.memory_plan import FrameShape
 
 BATCH_SIZE, SIZE, GAMMA, ALPHA, TAU = 16, 36, 0.95, 0.2, 0.05
 SHAPE = FrameShape(1, 5, (3, SIZE, SIZE), 4, proprioception=10, goal=3, action=4)
-LEARNER = ("normalize_observations", "device", "policy_delay", "cuda_graphs")  # its own settings
+# Its own settings:
+LEARNER = ("normalize_observations", "device", "policy_delay", "cuda_graphs", "bf16")
 VECTORS = ("proprioception", "achieved_goal", "desired_goal")
 STEP_2 = {"critic_encoder": True, "drq": False}
 VARIANTS: dict[str, dict[str, Any]] = {
