@@ -81,6 +81,7 @@ class Miniature:
     schema: ClassVar[str] = "miniature/1"
     settings: dict[str, Any]  # of every run
     arms: list[MiniatureArm]
+    floors: dict[str, float]  # success of doing nothing and of acting at random
     runs: list[dict[str, Any]]  # each a ``MiniatureRun``
     created_at: str
     command: list[str]

@@ -123,7 +123,7 @@ def _sees(metadata: Document) -> bool:
 def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
     training, git = metadata["training"], metadata["git"]
     yield ["made by", f"`{shlex.join(metadata['command'])}`"]
-    yield ["learned from", f"{metadata['steps_done']:,} environment steps of its own"]
+    yield ["learned from", f"{metadata['steps_done']:,} environment steps{_whose(metadata)}"]
     yield [
         "gradient steps",
         f"{metadata['gradient_steps']:,}, {metadata['update_to_data']:.3g} per environment step",
@@ -141,6 +141,14 @@ def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
     yield ["made at", f"{metadata['created_at']}, commit `{git['commit']}`{state}"]
     yield ["SHA-256", f"`{metadata['checkpoint_sha256']}`"]
     yield ["metadata", _link(metadata_path(checkpoint), checkpoint)]
+
+
+def _whose(metadata: Document) -> str:
+    """Who acted in a training."""
+    values = metadata["hyperparameters"]
+    if "teacher" not in values:
+        return " of its own"
+    return f", in the first {values['learning_starts']:,} of which its teacher acted"
 
 
 def _how_played(evaluations: Evaluations) -> str:

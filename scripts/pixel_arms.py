@@ -143,6 +143,14 @@ def learn(arm: str, seed: int, toy: Toy, *, show_progress: bool = True) -> Minia
     )
 
 
+def floors() -> dict[str, float]:
+    """Success on ``EPISODES`` of doing nothing and of acting at random."""
+    from pixel_toy import Floor, success_rate
+
+    policies = {"do_nothing": Floor(), "random": Floor(np.random.default_rng(0))}
+    return {name: success_rate(policy, EPISODES) for name, policy in policies.items()}
+
+
 def build(arm: str, seed: int, toy: Toy) -> "PixelSAC":
     """The chapter's learner on the toy, everything seeded."""
     import torch

@@ -268,14 +268,15 @@ def _when(student: Mapping[str, Any]) -> str:
     """When the last 100 episodes of the training were good enough for the first time."""
     for row in student["curve"]:
         if row["success_rate"] >= GOAL:
-            return f"{row['frames']:,} pictures, {row['minutes']:.0f} min"
+            return f"{row['frames']:,.0f} pictures, {row['minutes']:.0f} min"
     return "never"
 
 
 def draw(document: Distillation, path: Path) -> None:
     """Success against pictures seen and against minutes."""
     axes_of = {"frames": "pictures", "minutes": "minutes, training and drawing"}
-    with plotting.figure(path, 7.0, 3.0) as figure:
+    caption = "Training episodes, which the student acts in. From results/ch09_distill.json."
+    with plotting.figure(path, 7.0, 3.2, caption) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for panel, (name, label) in zip(panels, axes_of.items(), strict=True):
             for number, one in enumerate(document.students):

@@ -52,6 +52,7 @@ PHASES = {
     "actor_loss": "actor loss",
 }
 SOURCE = "Training episodes with their exploration; from runs/**/ch09_*/**/curves.csv."
+LIKE = "like"  # a step of the book, but for settings or length
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,12 @@ class Curve:
 def titles(curves: Sequence[Curve]) -> list[str]:
     """Curves as a figure calls them, with their tags where these tell them apart."""
     tagged = len({curve.tag for curve in curves}) > 1
-    parts = [(_title(one.step), one.tag * tagged, f"seed {one.seed}") for one in curves]
+    parts = [(_likeness(one), one.tag * tagged, f"seed {one.seed}") for one in curves]
     return [", ".join(filter(None, three)) for three in parts]
+
+
+def _likeness(curve: Curve) -> str:
+    return _title(curve.step) if curve.is_of_book else f"{LIKE} {_title(curve.step)}"
 
 
 def _title(step: str) -> str:
@@ -259,7 +264,7 @@ def draw_encoders(path: Path) -> None:
 
 def draw_success(env_id: str, curves: Sequence[Curve], path: Path) -> None:
     """Figure 9.3: success over steps of every training there is."""
-    with plotting.figure(path, 7.0, 3.9, SOURCE) as figure:
+    with plotting.figure(path, 7.0, 4.2, _caption(curves)) as figure:
         axes = figure.add_subplot()
         for number, (curve, title) in enumerate(zip(curves, titles(curves), strict=True)):
             look = plotting.line_style(number)
@@ -270,10 +275,17 @@ def draw_success(env_id: str, curves: Sequence[Curve], path: Path) -> None:
         figure.suptitle(f"{env_id} from pictures: every training there is")
 
 
+def _caption(curves: Sequence[Curve]) -> str:
+    """Where curves are from, and that they are not what the book trained, if so."""
+    if all(curve.is_of_book for curve in curves):
+        return SOURCE
+    return f"{SOURCE} Like a step: with other settings than the book's, or shorter."
+
+
 def draw_phases(curve: Curve, path: Path) -> None:
     """Figure 9.4: success and losses of one training, one above the other."""
     columns = {name: label for name, label in PHASES.items() if curve.points(name)[0]}
-    with plotting.figure(path, 6.0, 1.6 * len(columns) + 0.7, SOURCE) as figure:
+    with plotting.figure(path, 6.0, 1.6 * len(columns) + 0.7, _caption([curve])) as figure:
         panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (name, label) in zip(panels, columns.items(), strict=True):
             panel.plot(*curve.points(name), color=plotting.COLOURS[2])

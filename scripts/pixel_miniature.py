@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pixel_arms
-from pixel_arms import ARMS, Toy, is_complete, part_path
+from pixel_arms import ARMS, EPISODES, Toy, is_complete, part_path
 
 from robotics_rl import artifacts, campaign, cli, options, plotting, reporting
 from robotics_rl.config import EvalSettings, Run
@@ -109,6 +109,7 @@ def gather(wanted: Sequence[tuple[str, int]], toy: Toy) -> Miniature:
     return Miniature(
         settings=dataclasses.asdict(toy),
         arms=[_arm(arm, runs) for arm in dict.fromkeys(arm for arm, _ in wanted)],
+        floors=pixel_arms.floors(),
         runs=runs,
         created_at=utc_now(),
         command=command_line(),
@@ -143,20 +144,28 @@ def _steps_to_learn(rows: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def rows(document: Mapping[str, Any]) -> list[list[str]]:
-    """What each arm came to, below a header."""
+    """What each arm came to, below a header; then the floors."""
     made = [["encoder", "success", f"steps to {LEARNED:g}, per seed", "minutes"]]
     for arm in document["arms"]:
         half = arm["t_half_width"]
         spread = "" if half is None else f" ± {half:.2f}"
         steps = ", ".join("-" if n is None else f"{n:,}" for n in arm["steps_to_learn"].values())
         made.append([arm["title"], f"{arm['mean']:.2f}{spread}", steps, f"{arm['minutes']:.1f}"])
-    return made
+    floors = document["floors"].items()
+    return made + [
+        [f"none: {name.replace('_', ' ')}", f"{rate:.2f}", "", ""] for name, rate in floors
+    ]
 
 
 def draw(document: Miniature, path: Path) -> None:
     """Success over steps: the mean over seeds, and from the lowest to the highest."""
     n_seeds = max(len(arm.success_rates) for arm in document.arms)
-    with plotting.figure(path, 6.0, 3.6) as figure:
+    steps = max(run["settings"]["total_steps"] for run in document.runs)
+    caption = (
+        f"Success over {len(EPISODES)} episodes, played without noise every so many of {steps:,} "
+        f"steps; means and ranges of {n_seeds} seeds. From results/{NAME}.json."
+    )
+    with plotting.figure(path, 6.4, 4.2, caption) as figure:
         axes = figure.add_subplot()
         for number, arm in enumerate(document.arms):
             own = [run["rows"] for run in document.runs if run["arm"] == arm.arm]
@@ -167,5 +176,6 @@ def draw(document: Miniature, path: Path) -> None:
             plotting.over_seeds(axes, curves, number, arm.title)
         axes.set(ylabel="success", ylim=(-0.02, 1.02))
         plotting.steps_axis(axes)
-        axes.legend(title="encoder", loc="upper right", bbox_to_anchor=(1.0, 0.97))
-        figure.suptitle(f"A point that must be seen; mean and range of {n_seeds} seeds")
+        lines = axes.get_legend_handles_labels()
+        figure.legend(*lines, title="encoder", loc="outside upper center", ncols=2)
+        axes.set_title("A point that must be seen")

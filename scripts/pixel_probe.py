@@ -286,7 +286,10 @@ def draw(document: Probe, path: Path) -> None:
     """Every seed a dot, the mean a line; less is better."""
     cameras = list(dict.fromkeys(row.camera for row in document.rows))
     encoders = list(dict.fromkeys(row.encoder for row in document.rows))
-    with plotting.figure(path, 3.4 * len(cameras), 3.4) as figure:
+    pictures = (document.settings[name] for name in ("n_frames", "n_held_out"))
+    caption = "Learned from {:,} pictures, judged by {:,} others. From results/{}.json."
+    caption = caption.format(*pictures, NAME)
+    with plotting.figure(path, 3.4 * len(cameras), 3.6, caption) as figure:
         panels = figure.subplots(1, len(cameras), sharey=True, squeeze=False)[0]
         for row in document.rows:
             panel, which = panels[cameras.index(row.camera)], PLACES.index(row.place)

@@ -4,7 +4,7 @@ Sizes are those of chapter 9 at a quarter of its pixels: what moves is 3 px wide
 3 px of the goal is success, as FetchPush's 5 cm are for the default camera.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -76,6 +76,25 @@ class PixelPoint(gym.Env[dict[str, Any], NDArray[np.float32]]):
         goals = {name: seen[name].astype(np.float32) for name in ("achieved_goal", "desired_goal")}
         felt = np.zeros(1, dtype=np.float32)
         return {"pixels": np.concatenate(self._frames), "proprioception": felt, **goals}
+
+
+class Floor:
+    """A policy that looks at nothing: it acts at random, or not at all.
+
+    Args:
+        rng: draws the actions; None: there are none.
+    """
+
+    def __init__(self, rng: np.random.Generator | None = None) -> None:
+        self._rng = rng
+
+    def predict(
+        self, seen: Mapping[str, NDArray[Any]], *, deterministic: bool
+    ) -> tuple[NDArray[np.float32], None]:
+        """Actions (n, 2) for n observations, as policies of Stable-Baselines3 give them."""
+        shape = (len(seen["pixels"]), 2)
+        actions = np.zeros(shape) if self._rng is None else self._rng.uniform(-1, 1, shape)
+        return actions.astype(np.float32), None
 
 
 def success_rate(policy: Any, seeds: Sequence[int]) -> float:

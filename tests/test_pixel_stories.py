@@ -16,7 +16,7 @@ import pixel_miniature
 import pixel_probe
 import pytest
 from ch09_pixel_push import CARD
-from pixel_toy import BLOCK, FRAME_STACK, REACH, SIZE, PixelPoint, draw, success_rate
+from pixel_toy import BLOCK, FRAME_STACK, REACH, SIZE, Floor, PixelPoint, draw, success_rate
 from support import ROOT, Trained, read_strict_json, run_script, start, succeed, tree
 
 from robotics_rl.artifacts import RunPaths, write_json
@@ -87,14 +87,10 @@ class Heading:
         return np.clip((REACH * seen["desired_goal"] - now) / 4 - speed, -1, 1), None
 
 
-class Resting:
-    def predict(self, seen: dict[str, Any], *, deterministic: bool) -> tuple[Any, None]:
-        return np.zeros((len(seen["pixels"]), 2)), None
-
-
 def test_success_is_for_those_who_see() -> None:
     assert success_rate(Heading(), range(20)) > 0.9
-    assert success_rate(Resting(), range(20)) < 0.3
+    assert success_rate(Floor(), range(20)) < 0.3
+    assert success_rate(Floor(np.random.default_rng(0)), range(20)) < 0.3
 
 
 # The miniature
@@ -345,11 +341,16 @@ def test_tags_are_told_where_they_tell_curves_apart() -> None:
         pixel_investigation.Curve(step, tag, "0", [], False)
         for step, tag in (("0", "mine"), ("4", "yours"))
     )
-    assert pixel_investigation.titles([one, one]) == ["step 0 (NatureCNN), seed 0"] * 2
+    assert pixel_investigation.titles([one, one]) == ["like step 0 (NatureCNN), seed 0"] * 2
     assert pixel_investigation.titles([one, other]) == [
-        "step 0 (NatureCNN), mine, seed 0",
-        "step 4 (with DrQ), yours, seed 0",
+        "like step 0 (NatureCNN), mine, seed 0",
+        "like step 4 (with DrQ), yours, seed 0",
     ]
+
+
+def test_only_what_the_book_trained_is_called_a_step_of_it() -> None:
+    curve = pixel_investigation.Curve("0", "", "0", [], True)
+    assert pixel_investigation.titles([curve]) == ["step 0 (NatureCNN), seed 0"]
 
 
 def test_what_there_is_is_drawn_and_what_is_missing_named(workdir: Path) -> None:

@@ -46,7 +46,7 @@ class GraphedSteps:
         """
         self._taken[kind] = self._taken.get(kind, 0) + 1
         if self._taken[kind] <= _EAGER:
-            with _beside(self._stream), _uncached_casts():
+            with _beside(self._stream):
                 return self._learn(batch)
         self._batch = _copied(batch, self._batch)
         if kind not in self._recordings:
@@ -58,7 +58,7 @@ class GraphedSteps:
     def _record(self) -> _Recording:
         """Recording executes nothing."""
         graph = torch.cuda.CUDAGraph()
-        with _uncached_casts(), torch.cuda.graph(graph, stream=self._stream):
+        with torch.cuda.graph(graph, stream=self._stream):
             losses = self._learn(self._batch)
         return _Recording(graph, losses)
 
@@ -70,17 +70,6 @@ def _beside(stream: torch.cuda.Stream) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     torch.cuda.current_stream().wait_stream(stream)
-
-
-@contextmanager
-def _uncached_casts() -> Iterator[None]:
-    """Autocast's copies of weights, were they kept, would be those of the first step for ever."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)
 
 
 def _copied(source: Any, target: Any) -> Any:
