@@ -21,6 +21,7 @@ import dense_reach_tables
 import lab_seeds
 import model_cards
 import video_tables
+from keep_output import KeptOutput
 
 from robotics_rl import chapters, cli, pixel_schemas, schemas
 from robotics_rl.artifacts import atomic_write, read_json
@@ -153,6 +154,7 @@ def results_page() -> str:
         METRICS,
     ]
     parts += ["## What the book says, and what was measured", markdown(book_table.rows())]
+    parts += _first_chapters()
     for card in dense_reach_tables.CARDS:
         parts += _chapter(card)
     if found := dense_reach_tables.throughput():
@@ -163,7 +165,8 @@ def results_page() -> str:
         parts += [f"## {chapter9_tables.TITLE}", markdown(rows)]
         parts += [f"Book: {chapter9_tables.BOOK}.", chapter9_tables.WHY]
     for title, path, rows, note in chapter9_tables.experiments():
-        parts += [f"### {linked(title, path)}", markdown(rows), f"{note}."]
+        made = shlex.join(read_json(path)["command"])
+        parts += [f"### {linked(title, path)}", markdown(rows), f"{note}. Last made by `{made}`."]
     parts += ["## Floors", "What a policy must beat, on the same episodes.", _floors()]
     parts += ["## Labs", "The demos of `scripts/labs/` over seeds.", _labs()]
     parts += ["## Schemas", markdown([["schema", "document"], *_schemas()])]
@@ -175,6 +178,21 @@ def videos_page() -> str:
     made = "Made by `python scripts/report.py` from the JSON documents in this folder."
     parts = [f"# {video_tables.TITLE}", made, video_tables.STORY]
     return "\n\n".join([*parts, markdown(video_tables.films())]) + "\n"
+
+
+def _first_chapters() -> Iterator[str]:
+    """Chapters 1 and 2, which train nothing that is published: what ran, and its files."""
+    run = chapters.run_path(ch00_proof_of_life.CHAPTER)
+    yield f"## {linked(ch00_proof_of_life.TITLE, run)}"
+    seconds = read_json(run)["seconds"].items()
+    yield markdown([["test", "seconds"], *([name, f"{took:.1f}"] for name, took in seconds)])
+    anatomy = ch01_env_anatomy.Anatomy()
+    yield f"## {linked(ch01_env_anatomy.TITLE, chapters.run_path(ch01_env_anatomy.CHAPTER))}"
+    described, floor = (
+        linked(text, Path(path))
+        for text, path in (("told and paid for", anatomy.describe_out), ("act", anatomy.random_out))
+    )
+    yield f"What an arm is {described}, and how random actions {floor}."
 
 
 def _chapter(card: Card) -> Iterator[str]:
@@ -247,7 +265,7 @@ def _labs() -> str:
 
 
 def _schemas() -> Iterator[list[str]]:
-    kinds = {**vars(schemas), **vars(pixel_schemas)}
+    kinds = {**vars(schemas), **vars(pixel_schemas), "KeptOutput": KeptOutput}
     for _, kind in sorted(kinds.items()):
         if inspect.isclass(kind) and hasattr(kind, "schema"):
             yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0].replace("``", "`")]

@@ -25,7 +25,7 @@ def films() -> list[list[str]]:
         rows.append(
             [
                 f"[![{path.stem}]({path.stem}.gif)]({path.stem}.mp4)",
-                "<br>".join(f"[{_name(one)}](../{one['checkpoint']})" for one in evaluations),
+                "<br>".join(map(_policy, evaluations)),
                 "<br>".join(map(_outcome, evaluations)),
                 f"`{shlex.join(evaluations[0]['command'])}`",
             ]
@@ -33,8 +33,11 @@ def films() -> list[list[str]]:
     return rows
 
 
-def _name(evaluation: Mapping[str, Any]) -> str:
-    return Path(evaluation["checkpoint"]).stem
+def _policy(evaluation: Mapping[str, Any]) -> str:
+    """Its name, and where it is published the way to it."""
+    checkpoint = Path(evaluation["checkpoint"])
+    is_published = checkpoint.with_suffix(".md").exists()  # a card stands beside it
+    return f"[{checkpoint.stem}](../{checkpoint})" if is_published else f"`{checkpoint.stem}`"
 
 
 def _outcome(evaluation: Mapping[str, Any]) -> str:

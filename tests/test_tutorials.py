@@ -36,6 +36,9 @@ QUICK = [path for path in KEPT if read_strict_json(path)["quick"]]
 EXERCISES = sorted(ROOT.glob("tutorials/exercises/*.py"))
 BUILD_SECONDS = 60
 PER_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+WITH_README = pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem
+)
 
 
 @pytest.fixture
@@ -153,7 +156,7 @@ def test_formulas_are_drawn_without_a_script() -> None:
 # Numbers
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+@WITH_README
 def test_no_page_states_a_number_by_itself(page: Path) -> None:
     assert typed_numbers(page.read_text("utf-8")) == []
 
@@ -171,6 +174,11 @@ def test_no_page_states_a_number_by_itself(page: Path) -> None:
         "returns `0.98` in the end",
         "2× faster",
         "a 5-minute run",
+        "success < 90 % and distance > 3",
+        "2x faster",
+        "off by 1e-5",
+        "one way in 1 in 3 runs",
+        "98 out of a hundred",
     ],
 )
 def test_a_typed_result_is_found(text: str) -> None:
@@ -237,7 +245,7 @@ class ParsedError(Exception):
     """The script has read its flags; what follows would be work."""
 
 
-@PER_PAGE
+@WITH_README
 @pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")  # in TensorBoard
 def test_every_command_is_one_that_its_script_takes(page: Path) -> None:
     commands = [line for fence in fences(page) if fence.language == "bash" for line in typed(fence)]

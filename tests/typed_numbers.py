@@ -23,17 +23,17 @@ TOLD_ELSEWHERE = (
     FORMULA,
     r"`[^`\n]*[A-Za-z][^`\n]*`",
     r"(?<=\]\()[^)]*",  # targets of links
-    r"<[^>\n]*>",
+    r"</?[A-Za-z][^>\n]*>",
     r"\{[:#.][^}\n]*\}",  # attributes
 )
 UNITS = (
     "%|‰|°|percent|points?|times|fold|s|ms|sec|seconds?|min|minutes?|h|hours?|days?|weeks?|"
     "m|mm|cm|km|met(?:re|er)s?|(?:milli|centi)met(?:re|er)s?|Hz|fps|steps?|episodes?|updates?|"
-    "iterations?|[kMG]i?B|bytes?|GPUs?|cores?|pixels?|px|degrees?|radians?|[kM]"
+    "iterations?|[kMG]i?B|bytes?|GPUs?|cores?|pixels?|px|degrees?|radians?|[kM]|x|µs|ns"
 )
 QUANTITY = re.compile(
     rf"[±×~≈]\s*\d[\d.,]*|\d[\d.,]*[\s\N{{NO-BREAK SPACE}}-]*(?:[±×]|(?:{UNITS})(?![A-Za-z]))"
-    r"|\d+\.\d+|\d,\d{3}|\d+ (?:out )?of (?:the )?\d+"
+    r"|\d+\.\d+|\d,\d{3}|\de-?\d|\d+ (?:(?:out )?of (?:the |a )?(?:\d+|hundred|dozen)|in \d+)"
 )
 
 
