@@ -13,6 +13,7 @@ from pathlib import Path
 import ch09_pixel_push
 import pytest
 import torch
+from PIL import Image
 from support import (
     Trained,
     assert_equal_weights,
@@ -228,3 +229,56 @@ def test_a_run_whose_replay_was_in_memory_refills_it(workdir: Path) -> None:
     collecting = metadata["steps_done"] / 2 - metadata["gradient_steps"]  # vector steps
     assert collecting == pytest.approx(2 * 50, abs=2), "as long as before the first gradient step"
     assert done < 500
+
+
+# What takes moments
+
+LITTLE = {"image_size": 36, "num_filters": 4, "batch_size": 8, "learning_starts": 100}
+
+
+@pytest.mark.parametrize(
+    ("rows", "holds"),
+    [
+        ([(0.2, 0.1), (0.3, 0.1), (0.09, 0.1)], True),
+        ([(0.2, 0.1), (0.3, 0.1), (0.11, 0.1)], False),  # the loss fell by less than half
+        ([(0.2, 0.1), (0.3, 0.0), (0.09, 0.1)], False),  # once no gradient reached the encoder
+    ],
+)
+def test_the_demo_judges_critics_and_encoder(rows: list[tuple[float, float]], holds: bool) -> None:
+    assert ch09_pixel_push._verdicts(rows) == holds
+
+
+def test_the_demo_learns_in_rows_and_ends_with_its_verdict(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in LITTLE.items():
+        monkeypatch.setitem(ch09_pixel_push.SMALL, name, value)
+    monkeypatch.setattr(ch09_pixel_push, "DEMO_STEPS", 140)
+    monkeypatch.setattr(ch09_pixel_push, "DEMO_ROWS", 2)
+    monkeypatch.setattr(ch09_pixel_push, "LEARNED", 1e9)
+    done = succeed(SCRIPT, "demo", "--seed", "0", "--device", "cpu")
+    rows = [line.split() for line in done.out.splitlines() if re.match(r" +\d", line)]
+    assert [row[0] for row in rows] == ["120", "140"]
+    assert all(float(row[3]) > 0 for row in rows), "gradients of the encoder"
+    monkeypatch.setattr(ch09_pixel_push, "LEARNED", 0.0)
+    assert run_script(SCRIPT, "demo", "--seed", "0", "--device", "cpu").code == 1
+
+
+def test_the_smoke_test_goes_all_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in LITTLE.items():
+        monkeypatch.setitem(ch09_pixel_push.SMALL, name, value)
+    done = succeed(SCRIPT, "smoke-test", "--device", "cpu", "--no-progress")
+    assert "[PASS]" in done.out
+    assert list(Path("checkpoints", "smoke-test").glob("*.zip"))
+    assert list(Path("results", "smoke-test").glob("*_eval.json"))
+
+
+@pytest.mark.parametrize("camera", ["default", "close"])
+def test_a_frame_is_written_as_a_policy_sees_it(workdir: Path, camera: str) -> None:
+    done = succeed(SCRIPT, "render-frame", "--camera", camera, "--seed", "0")
+    assert f"camera {camera}" in done.out
+    with Image.open(f"figures/ch09_frame_{camera}.png") as picture:
+        assert picture.size == (84 * ch09_pixel_push.ENLARGED,) * 2
+        colours = picture.getcolors(maxcolors=10**6)
+    assert colours is not None
+    assert len(colours) > 20, "it shows something"
