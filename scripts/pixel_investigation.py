@@ -277,9 +277,12 @@ def draw_success(env_id: str, curves: Sequence[Curve], path: Path) -> None:
 
 def _caption(curves: Sequence[Curve]) -> str:
     """Where curves are from, and that they are not what the book trained, if so."""
-    if all(curve.is_of_book for curve in curves):
-        return SOURCE
-    return f"{SOURCE} Like a step: with other settings than the book's, or shorter."
+    parts = [SOURCE]
+    if len({curve.tag for curve in curves}) > 1:
+        parts.append("Named by the book's step, the run's tag and its seed.")
+    if not all(curve.is_of_book for curve in curves):
+        parts.append("Like a step: with other settings than the book's, or shorter.")
+    return " ".join(parts)
 
 
 def draw_phases(curve: Curve, path: Path) -> None:
