@@ -13,7 +13,7 @@ from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores
+from robotics_rl.reporting import cores, over_seeds, student_of_rate
 from robotics_rl.schemas import SweepSetting
 from robotics_rl.solving_tables import spread
 
@@ -41,7 +41,7 @@ def headlines() -> Rows:
         seeds = document["seeds"]
         steps = document["trainings"]["HER"]["total_steps"]
         rates = [
-            f"{name} {_over(group['success_rate'])}" for name, group in document["groups"].items()
+            f"{name} {_over('success_rate', group)}" for name, group in document["groups"].items()
         ]
         floor = document["baselines"]["do_nothing"]["success_rate"]
         rows.append(
@@ -95,7 +95,7 @@ def comparison(document: dict[str, Any]) -> Rows:
     floors = document["baselines"]
     rows = [["metric", *document["groups"], *(name.replace("_", " ") for name in floors)]]
     for metric in next(iter(document["groups"].values())):
-        groups = [_over(group[metric]) for group in document["groups"].values()]
+        groups = [_over(metric, group) for group in document["groups"].values()]
         rows.append([metric, *groups, *(f"{floor[metric]:.3f}" for floor in floors.values())])
     for name, group in document["groups"].items():
         values = ", ".join(f"{value:.2f}" for value in group["success_rate"]["values"].values())
@@ -152,7 +152,7 @@ def _setting(one: SweepSetting) -> list[str]:
         *(str(level) for level in one.parameters.values()),
         str(len(one.seeds)),
         *("" if number is None else f"{number:.3f}" for number in numbers),
-        "" if one.t_half_width is None else f"± {one.t_half_width:.3f}",
+        "" if one.t_half_width is None else student_of_rate(one.mean, one.t_half_width),
     ]
 
 
@@ -229,9 +229,8 @@ def journey() -> tuple[str, Rows] | None:
     return f"{document['env_id']}, {n_seeds} seeds an arm: median (lowest to highest)", rows
 
 
-def _over(values: dict[str, Any]) -> str:
-    half = values["t_half_width"]
-    return f"{values['mean']:.3f}" + ("" if half is None else f" ± {half:.3f}")
+def _over(metric: str, group: dict[str, Any]) -> str:
+    return over_seeds(metric, group[metric]["mean"], group[metric]["t_half_width"])
 
 
 def _listed(seeds: list[int], separator: str = ", ") -> str:

@@ -45,8 +45,9 @@ What the metrics are, each a mean over the episodes of an evaluation unless it s
 - **largest action** (`action_max_abs_mean`): the largest component of an episode's actions, by
   absolute value; 1 is the most that there is.
 
-`ci95` and brackets after a rate are Wilson's 95 % interval over episodes, `±` is Student's 95 %
-interval over training seeds, `std` a standard deviation over episodes."""
+`ci95` and brackets after the rate of one policy are Wilson's 95 % interval over episodes. `±`, and
+brackets after the mean rate of several policies, are Student's 95 % interval over training seeds;
+that of a rate ends at 0 and 1. `std` is a standard deviation over episodes."""
 BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
 
