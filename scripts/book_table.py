@@ -17,6 +17,7 @@ import chapter5_tables
 import chapter9_tables
 import dense_reach_tables
 import lab_seeds
+import sweep_tables
 from benchmark_tables import Rows
 from book_figures import Found
 from pixel_investigation import STEPS
@@ -213,13 +214,13 @@ def _push_auto() -> Found | None:
 
 
 def _sweep() -> Found | None:
-    for path, analysis in chapter5_tables.sweeps():
+    for path, analysis in sweep_tables.sweeps():
         if analysis["env_id"] == ch04_sweep.PUSH:
             ends = (analysis["ranking"][place] for place in (0, -1))
             best, worst = map(_setting, ends)
             runs = f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
             measured = f"{linked(runs, path)}, best {best}; worst {worst}"
-            return Found(measured, chapter5_tables.agreement(analysis))
+            return Found(measured, sweep_tables.agreement(analysis))
     return None
 
 

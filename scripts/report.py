@@ -6,8 +6,9 @@
 import inspect
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import benchmark_tables
 import book_figures
@@ -20,6 +21,7 @@ import chapter9_tables
 import dense_reach_tables
 import lab_seeds
 import model_cards
+import sweep_tables
 import video_tables
 
 from robotics_rl import chapters, cli, pixel_schemas, schemas
@@ -196,17 +198,26 @@ def _chapter5() -> Iterator[str]:
         yield markdown(chapter5_tables.comparison(document))
         yield f"Book: {book_figures.RESULTS[env_id].text}."
         yield f"**Why not the book's figures?** {chapter5_tables.differences(env_id, document)}"
-    for path, analysis in chapter5_tables.sweeps():
+    for path, analysis in sweep_tables.sweeps():
         yield (
             f"### [Sweep on {analysis['env_id']}]({path.relative_to(EvalSettings.results_dir)}): "
             f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
         )
-        yield markdown(chapter5_tables.ranking(analysis))
-        yield markdown(chapter5_tables.marginal_means(analysis))
-        yield chapter5_tables.agreement(analysis)
+        yield from _sweep(analysis)
     if found := chapter5_tables.journey():
-        story, rows = found
-        yield from (f"### Before it worked: {story}", markdown(rows))
+        story, command, rows = found
+        yield from (f"### {story}", f"Made by `{command}`.", markdown(rows))
+
+
+def _sweep(analysis: Mapping[str, Any]) -> Iterator[str]:
+    """Settings, factors, a pair of them, and what the book's sweep says."""
+    yield sweep_tables.commands(analysis)
+    yield markdown(sweep_tables.ranking(analysis))
+    yield markdown(sweep_tables.factors(analysis))
+    yield sweep_tables.note(analysis)
+    if rows := sweep_tables.interaction(analysis):
+        yield markdown(rows)
+    yield sweep_tables.agreement(analysis)
 
 
 def _floors() -> str:
