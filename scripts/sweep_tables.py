@@ -197,7 +197,7 @@ def agreement(analysis: Analysis) -> str:
     if compared := [one for one in _factors(analysis) if one.book]:
         told += [*_beside(compared), *_places([one["parameters"] for one in settings])]
     if all(len(one["seeds"]) == 1 for one in settings):
-        told.append("With one seed a setting, these are means over settings: none of them is best.")
+        told.append("With one seed a setting, means are over settings; which is best is not known.")
     return " ".join(told)
 
 
