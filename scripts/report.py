@@ -217,7 +217,8 @@ def _sweep(analysis: Mapping[str, Any]) -> Iterator[str]:
     yield sweep_tables.note(analysis)
     if rows := sweep_tables.interaction(analysis):
         yield markdown(rows)
-    yield sweep_tables.agreement(analysis)
+    if said := sweep_tables.agreement(analysis):
+        yield said
 
 
 def _floors() -> str:
