@@ -92,8 +92,8 @@ def evaluation_name(run_name: str, env_id: str, seed: int | None) -> str:
 def checkpoint_evaluations(results_dir: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Path and document of every evaluation of a checkpoint that is published or stands to be.
 
-    Left out is what was moved aside, and what a sweep and the journey are made of: of these the
-    table alone is published.
+    Left out is what was moved aside, and what a sweep and the journey are made of: of these no
+    policy is published.
     """
     for path in sorted(Path(results_dir).rglob("*_eval.json")):
         if {"previous", "sweep", "journey"} & set(path.relative_to(results_dir).parts):

@@ -1,7 +1,8 @@
 """Trainings with their evaluations on a Ray cluster, whose machines share the project's folder.
 
-Ray places each where two cores are free, and begins it again on another machine where one is lost;
-the training then goes on from what it saved last (`--checkpoint-freq`).
+Ray places each where two cores are free (one, if this machine has no more), and begins it again on
+another machine where one is lost; the training then goes on from what it saved last
+(`--checkpoint-freq`).
 """
 
 import os
@@ -14,9 +15,10 @@ from robotics_rl.campaign import Experiment
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.jobs import Job
 from robotics_rl.progress import Progress
+from robotics_rl.provenance import usable_cores
 from robotics_rl.signals import stop_requests
 
-CORES_EACH = 2  # one steps the environments, one learns
+MOST_CORES = 2  # one steps the environments, one learns
 RETRIES = 3  # of what a lost machine had begun
 
 
@@ -40,7 +42,8 @@ def carry_out(
     if not experiments:
         return
     ray = _connect(address)
-    remote = ray.remote(num_cpus=CORES_EACH, max_retries=RETRIES)(_make)
+    # A training that asked for more than there is would wait forever.
+    remote = ray.remote(num_cpus=min(MOST_CORES, usable_cores()), max_retries=RETRIES)(_make)
     pending = {remote.remote(one, str(Path.cwd())): one for one in experiments}
     progress = Progress(len(pending), "runs", enabled=show_progress)
     with progress, stop_requests() as stop:

@@ -65,6 +65,32 @@ def linked(text: str, path: Path) -> str:
     return f"[{text}]({place.as_posix()})"
 
 
+def over_seeds(
+    metric: str, mean: float, half_width: float | None, form: str = ".3f", half_form: str = ""
+) -> str:
+    """A mean over seeds with Student's interval: ``-0.51 ± 0.28``; a rate: ``0.98 (0.95 to 1.00)``.
+
+    Args:
+        metric: its name, which says whether it is a rate.
+        mean: over the seeds.
+        half_width: None where there are too few seeds for an interval.
+        form: of the numbers.
+        half_form: of the half width, if another.
+    """
+    shown = format(mean, form)
+    if half_width is None:
+        return shown
+    if metric.startswith("success"):
+        return f"{shown} ({student_of_rate(mean, half_width, form)})"
+    return f"{shown} ± {half_width:{half_form or form}}"
+
+
+def student_of_rate(mean: float, half_width: float, form: str = ".3f") -> str:
+    """Student's interval of a mean rate, without what no rate can be: ``0.992 to 1.000``."""
+    low, high = max(mean - half_width, 0.0), min(mean + half_width, 1.0)
+    return f"{low:{form}} to {high:{form}}"
+
+
 def _rate(value: float | None, interval: tuple[float, float] | None) -> str:
     if value is None or interval is None:
         return "not defined here"
@@ -211,7 +237,7 @@ def _sweep_row(one: SweepSetting) -> list[str]:
             "-" if value is None else f"{value:.3f}"
             for value in (one.mean, one.sd, one.lowest, one.highest)
         ),
-        "-" if one.t_half_width is None else f"+/- {one.t_half_width:.3f}",
+        "-" if one.t_half_width is None else student_of_rate(one.mean, one.t_half_width),
         "-" if low_high is None else f"{low_high[0]:.3f} to {low_high[1]:.3f}",
     ]
 
@@ -223,13 +249,13 @@ def comparison_table(comparison: Comparison) -> str:
     header = ["metric", *comparison.groups, *delta, *comparison.baselines]
     rows = [header]
     for metric in next(iter(comparison.groups.values())):
-        cells = [_spread(group[metric]) for group in comparison.groups.values()]
+        cells = [_spread(metric, group[metric]) for group in comparison.groups.values()]
         cells += [f"{comparison.deltas[metric]:+.3f}" for _ in delta]
         floors = [_optional(floor[metric], ".3f") for floor in comparison.baselines.values()]
         rows.append([metric, *cells, *floors])
     lines = [
         f"{comparison.env_id}, training seeds {seeds}, {comparison.n_episodes} episodes each; "
-        "+/- is Student's 95 % interval over seeds",
+        "+/-, and brackets after rates: Student's 95 % interval over seeds",
         *_columns(rows),
     ]
     for name, made in comparison.trainings.items():
@@ -264,7 +290,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _spread(spread: SeedSpread) -> str:
+def _spread(metric: str, spread: SeedSpread) -> str:
     if spread.t_half_width is None:
         return f"{spread.mean:.3f} (no interval: {len(spread.values)} seeds)"
-    return f"{spread.mean:.3f} +/- {spread.t_half_width:.3f}"
+    return over_seeds(metric, spread.mean, spread.t_half_width).replace("±", "+/-")

@@ -17,6 +17,7 @@ import chapter5_tables
 import chapter9_tables
 import dense_reach_tables
 import lab_seeds
+import sweep_tables
 from benchmark_tables import Rows
 from book_figures import Found
 from pixel_investigation import STEPS
@@ -26,7 +27,7 @@ from robotics_rl.artifacts import RunPaths, read_json
 from robotics_rl.chapters import Card, comparison_path
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores, linked, machine
+from robotics_rl.reporting import cores, linked, machine, over_seeds
 from robotics_rl.solving_tables import spread
 
 RESULTS = Path(EvalSettings.results_dir)
@@ -179,14 +180,16 @@ def _sparse(env_id: str) -> Found | None:
 
 def _group(name: str, spreads: Mapping[str, Document]) -> str:
     """Success, return and distance over seeds."""
-    success, reward, metres = (
-        (spreads[metric]["mean"], spreads[metric]["t_half_width"] or 0.0)
-        for metric in ("success_rate", "return_mean", METRE)
-    )
-    return (
-        f"{name} {success[0]:.2f} ± {success[1]:.2f}, return {reward[0]:.2f} ± {reward[1]:.2f}, "
-        f"{1000 * metres[0]:.1f} mm ± {1000 * metres[1]:.1f}"
-    )
+    success, reward = (_spread(one, spreads[one]) for one in ("success_rate", "return_mean"))
+    return f"{name} {success}, return {reward}, {_spread(METRE, spreads[METRE], '.1f', 1000)} mm"
+
+
+def _spread(metric: str, spread: Document, form: str = ".2f", scale: float = 1.0) -> str:
+    """Mean and interval; where seeds are too few for one, their values."""
+    half = spread["t_half_width"]
+    if half is None:
+        return " and ".join(f"{scale * value:{form}}" for value in spread["values"].values())
+    return over_seeds(metric, scale * spread["mean"], scale * half, form)
 
 
 def _push_auto() -> Found | None:
@@ -211,13 +214,13 @@ def _push_auto() -> Found | None:
 
 
 def _sweep() -> Found | None:
-    for path, analysis in chapter5_tables.sweeps():
+    for path, analysis in sweep_tables.sweeps():
         if analysis["env_id"] == ch04_sweep.PUSH:
             ends = (analysis["ranking"][place] for place in (0, -1))
             best, worst = map(_setting, ends)
             runs = f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
             measured = f"{linked(runs, path)}, best {best}; worst {worst}"
-            return Found(measured, chapter5_tables.agreement(analysis))
+            return Found(measured, sweep_tables.agreement(analysis))
     return None
 
 

@@ -1,8 +1,8 @@
 """Book chapter 5: hindsight experience replay makes the sparse reward enough.
 
-A failed episode reaches some place, and seen with that place as its goal it is a success. On
-FetchReach chance finds the goal now and then, so SAC learns without HER too; on FetchPush it does
-not. `env-all` trains both over several seeds, evaluates them and sets them side by side.
+A failed episode reaches some place, and seen with that place as its goal it is a success. In the
+book SAC learns FetchReach without HER too, as chance finds the goal now and then, and FetchPush
+only with it. `env-all` trains both over several seeds, evaluates and sets them side by side.
 """
 
 import os

@@ -1,6 +1,7 @@
-"""The part of results/README.md about sparse tasks: trainings, comparisons, sweep, journey."""
+"""The part of results/README.md about sparse tasks: trainings, comparisons, the journey."""
 
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,14 @@ from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores
-from robotics_rl.schemas import SweepSetting
+from robotics_rl.reporting import cores, linked, over_seeds
 from robotics_rl.solving_tables import spread
 
 RESULTS = Path(EvalSettings.results_dir)
 AFTER_MORE = {
-    ch04.REACH: "; the book gives it the time to meet the goal by luck often enough.",
+    ch04.REACH: ". That a million steps are enough is the book's result, and was not tried here.",
     ch04.PUSH: ", as do two million in the book.",
 }
-NO_DIFFERENCE = 0.02  # between the best and the worst level of a factor
-N_SHOWN = 5  # settings at either end of a sweep's ranking
 
 
 def comparisons() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -41,7 +39,7 @@ def headlines() -> Rows:
         seeds = document["seeds"]
         steps = document["trainings"]["HER"]["total_steps"]
         rates = [
-            f"{name} {_over(group['success_rate'])}" for name, group in document["groups"].items()
+            f"{name} {_over('success_rate', group)}" for name, group in document["groups"].items()
         ]
         floor = document["baselines"]["do_nothing"]["success_rate"]
         rows.append(
@@ -95,18 +93,12 @@ def comparison(document: dict[str, Any]) -> Rows:
     floors = document["baselines"]
     rows = [["metric", *document["groups"], *(name.replace("_", " ") for name in floors)]]
     for metric in next(iter(document["groups"].values())):
-        groups = [_over(group[metric]) for group in document["groups"].values()]
+        groups = [_over(metric, group) for group in document["groups"].values()]
         rows.append([metric, *groups, *(f"{floor[metric]:.3f}" for floor in floors.values())])
     for name, group in document["groups"].items():
         values = ", ".join(f"{value:.2f}" for value in group["success_rate"]["values"].values())
         rows.append([f"success by seed, {name}", *([values] + [""] * (len(rows[0]) - 2))])
     return rows
-
-
-def sweeps() -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every analysis of a sweep."""
-    for path in sorted(RESULTS.rglob("sweep_*_analysis.json")):
-        yield path, read_json(path)
 
 
 def differences(env_id: str, document: dict[str, Any]) -> str:
@@ -134,83 +126,8 @@ def _whose(document: dict[str, Any]) -> str:
     return "the book's settings" + (" but a learned α" if differs else "")
 
 
-def ranking(analysis: dict[str, Any]) -> Rows:
-    """The best and the worst settings."""
-    rows = [["", *analysis["factors"], "seeds", "success", "sd", "lowest", "highest", "95 %"]]
-    settings = list(enumerate(analysis["ranking"], 1))
-    if len(settings) > 2 * N_SHOWN:
-        settings = settings[:N_SHOWN] + settings[-N_SHOWN:]
-    rows += [[str(place), *_setting(SweepSetting(**one))] for place, one in settings]
-    if again := analysis["best_on_other_episodes"]:
-        rows.append(["1, on other episodes", *_setting(SweepSetting(**again))])
-    return rows
-
-
-def _setting(one: SweepSetting) -> list[str]:
-    numbers = (one.mean, one.sd, one.lowest, one.highest)
-    return [
-        *(str(level) for level in one.parameters.values()),
-        str(len(one.seeds)),
-        *("" if number is None else f"{number:.3f}" for number in numbers),
-        "" if one.t_half_width is None else f"± {one.t_half_width:.3f}",
-    ]
-
-
-def marginal_means(analysis: dict[str, Any]) -> Rows:
-    """Means over the runs with one level of a factor, beside the book's where it has them."""
-    rows = [["factor", "level", "runs", "mean success", "book"]]
-    for one in analysis["marginal_means"]:
-        factor, level = one["factor"], one["level"]
-        told = book_figures.SWEEP.get(factor, {}) if analysis["env_id"] == ch04.PUSH else {}
-        book = f"{told[level]:.3f}" if level in told else ""
-        rows.append([factor, f"{level}", f"{one['n_runs']}", f"{one['mean']:.3f}", book])
-    return rows
-
-
-def agreement(analysis: dict[str, Any]) -> str:
-    """What a sweep says of its factors, and whether the book's says the same."""
-    means: dict[str, dict[Any, float]] = {}
-    for one in analysis["marginal_means"]:
-        means.setdefault(one["factor"], {})[one["level"]] = one["mean"]
-    if all(max(levels.values()) == min(levels.values()) for levels in means.values()):
-        return (
-            f"All {len(analysis['ranking'])} settings do equally well, so there is no best one: "
-            f"{analysis['total_steps']:,} steps are enough for each of them."
-        )
-    same: list[str] = []
-    other: list[str] = []
-    neither: list[str] = []
-    for factor, levels in means.items():
-        book = book_figures.SWEEP.get(factor)
-        if analysis["env_id"] != ch04.PUSH or book is None or book.keys() != levels.keys():
-            continue
-        if min(_spread(levels), _spread(book)) < NO_DIFFERENCE:
-            neither.append(factor)
-        else:
-            agrees = max(levels, key=lambda one: levels[one]) == max(
-                book, key=lambda one: book[one]
-            )
-            (same if agrees else other).append(factor)
-    parts = {"the same level is best for": same, "another level is best for": other}
-    parts["levels differ by less than two points, here or there, for"] = neither
-    told = [f"{what} {' and '.join(factors)}" for what, factors in parts.items() if factors]
-    beside = f"Beside the book's sweep of {book_figures.SWEEP_STEPS:,} steps: {'; '.join(told)}."
-    if all(len(setting["seeds"]) == 1 for setting in analysis["ranking"]):
-        return f"{beside} With one seed a setting, no setting is the best or the worst."
-    best, worst = (analysis["ranking"][place]["parameters"] for place in (0, -1))
-    typed = book_figures.of_levels
-    return (
-        f"{beside} The book's best setting is {typed(book_figures.SWEEP_BEST)}, here it is "
-        f"{typed(best)}; its worst is {typed(book_figures.SWEEP_WORST)}, here {typed(worst)}."
-    )
-
-
-def _spread(levels: Mapping[Any, float]) -> float:
-    return max(levels.values()) - min(levels.values())
-
-
-def journey() -> tuple[str, Rows] | None:
-    """The arms of the debugging journey over their seeds; None where it has not been run."""
+def journey() -> tuple[str, str, Rows] | None:
+    """Heading, command and table of the debugging journey; None where it has not been run."""
     path = RESULTS / f"{ch04.CHAPTER}_journey.json"
     if not path.exists():
         return None
@@ -226,12 +143,12 @@ def journey() -> tuple[str, Rows] | None:
         alphas = ([run[name] for run in runs] for name in ("ent_coef_lowest", "ent_coef_last"))
         rows.append([arm, *cells, *(spread(values, ".2g") for values in alphas)])
     n_seeds = len({run["seed"] for run in document["runs"]})
-    return f"{document['env_id']}, {n_seeds} seeds an arm: median (lowest to highest)", rows
+    told = f"{document['env_id']}, {n_seeds} seeds an arm: median (lowest to highest)"
+    return f"{linked('Before it worked', path)}: {told}", shlex.join(document["command"]), rows
 
 
-def _over(values: dict[str, Any]) -> str:
-    half = values["t_half_width"]
-    return f"{values['mean']:.3f}" + ("" if half is None else f" ± {half:.3f}")
+def _over(metric: str, group: dict[str, Any]) -> str:
+    return over_seeds(metric, group[metric]["mean"], group[metric]["t_half_width"])
 
 
 def _listed(seeds: list[int], separator: str = ", ") -> str:

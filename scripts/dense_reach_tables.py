@@ -17,7 +17,7 @@ from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.curves import read_curves
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores
+from robotics_rl.reporting import cores, over_seeds
 from robotics_rl.statistics import student_t_half_width
 
 CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
@@ -240,7 +240,7 @@ def means(comparison: Document) -> str:
     [group] = comparison["groups"].values()
     forms = {"success_rate": ".2f", "return_mean": ".2f", "final_distance_mean": ".4f"}
     success, reward, distance = (
-        f"{group[name]['mean']:{form}} ± {group[name]['t_half_width']:{form}}"
+        over_seeds(name, group[name]["mean"], group[name]["t_half_width"], form)
         for name, form in forms.items()
     )
     return f"success {success}, return {reward}, distance {distance} m"
@@ -265,18 +265,20 @@ def _spreads(card: Card, comparison: Document) -> Iterator[str]:
     """A column: mean and Student's interval over seeds, of metrics and of curves."""
     seeds = comparison["seeds"]
     link = card.comparison_path(EvalSettings.results_dir, None).name
-    yield f"[seeds {', '.join(map(str, seeds))}]({link}): mean ± 95 % (Student)"
+    yield f"[seeds {', '.join(map(str, seeds))}]({link}): mean, 95 % (Student)"
     [group] = comparison["groups"].values()
     for metric in METRICS:
         one = group.get(metric)
-        yield _over(one["mean"], one["t_half_width"]) if one else ""
-    for values in zip(*(_logged(card, {"seed": seed}) for seed in seeds), strict=True):
+        yield _over(metric, one["mean"], one["t_half_width"]) if one else ""
+    by_moment = zip(*(_logged(card, {"seed": seed}) for seed in seeds), strict=True)
+    for (name, _), values in zip(card.book_curve, by_moment, strict=True):
         known = [value for value in values if value is not None]
-        yield _over(fmean(known), student_t_half_width(known)) if len(known) == len(seeds) else ""
+        is_whole = len(known) == len(seeds)
+        yield _over(name, fmean(known), student_t_half_width(known)) if is_whole else ""
 
 
-def _over(mean: float, half_width: float | None) -> str:
-    return f"{mean:.4g}" + ("" if half_width is None else f" ± {half_width:.2g}")
+def _over(metric: str, mean: float, half_width: float | None) -> str:
+    return over_seeds(metric, mean, half_width, ".4g", ".2g")
 
 
 def _logged(card: Card, given: Flags) -> list[float | None]:

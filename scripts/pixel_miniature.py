@@ -37,7 +37,7 @@ TITLES = {
 }
 LAST = 3  # evaluations whose mean is what a run came to
 LEARNED = 0.8  # success rate
-NOTE = f"success: last {LAST} evaluations; ±: Student's 95 % interval over seeds"
+NOTE = f"success: mean of the last {LAST} evaluations, brackets hold Student's 95 % interval over seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +147,9 @@ def rows(document: Mapping[str, Any]) -> list[list[str]]:
     """What each arm came to, below a header; then the floors."""
     made = [["encoder", "success", f"steps to {LEARNED:g}, per seed", "minutes"]]
     for arm in document["arms"]:
-        half = arm["t_half_width"]
-        spread = "" if half is None else f" ± {half:.2f}"
+        success = reporting.over_seeds("success_rate", arm["mean"], arm["t_half_width"], ".2f")
         steps = ", ".join("-" if n is None else f"{n:,}" for n in arm["steps_to_learn"].values())
-        made.append([arm["title"], f"{arm['mean']:.2f}{spread}", steps, f"{arm['minutes']:.1f}"])
+        made.append([arm["title"], success, steps, f"{arm['minutes']:.1f}"])
     floors = document["floors"].items()
     return made + [
         [f"none: {name.replace('_', ' ')}", f"{rate:.2f}", "", ""] for name, rate in floors

@@ -6,8 +6,9 @@
 import inspect
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import benchmark_tables
 import book_figures
@@ -20,6 +21,7 @@ import chapter9_tables
 import dense_reach_tables
 import lab_seeds
 import model_cards
+import sweep_tables
 import video_tables
 from keep_output import KeptOutput
 
@@ -46,8 +48,9 @@ What the metrics are, each a mean over the episodes of an evaluation unless it s
 - **largest action** (`action_max_abs_mean`): the largest component of an episode's actions, by
   absolute value; 1 is the most that there is.
 
-`ci95` and brackets after a rate are Wilson's 95 % interval over episodes, `±` is Student's 95 %
-interval over training seeds, `std` a standard deviation over episodes."""
+`ci95` and brackets after the rate of one policy are Wilson's 95 % interval over episodes. `±`, and
+brackets after the mean rate of several policies, are Student's 95 % interval over training seeds;
+that of a rate ends at 0 and 1. `std` is a standard deviation over episodes."""
 BLOCK = "<!-- made by scripts/report.py -->\n{}<!-- end -->"
 
 
@@ -213,17 +216,27 @@ def _chapter5() -> Iterator[str]:
         yield markdown(chapter5_tables.comparison(document))
         yield f"Book: {book_figures.RESULTS[env_id].text}."
         yield f"**Why not the book's figures?** {chapter5_tables.differences(env_id, document)}"
-    for path, analysis in chapter5_tables.sweeps():
+    for path, analysis in sweep_tables.sweeps():
         yield (
             f"### [Sweep on {analysis['env_id']}]({path.relative_to(EvalSettings.results_dir)}): "
             f"{analysis['n_runs']} runs of {analysis['total_steps']:,} steps"
         )
-        yield markdown(chapter5_tables.ranking(analysis))
-        yield markdown(chapter5_tables.marginal_means(analysis))
-        yield chapter5_tables.agreement(analysis)
+        yield from _sweep(analysis)
     if found := chapter5_tables.journey():
-        story, rows = found
-        yield from (f"### Before it worked: {story}", markdown(rows))
+        story, command, rows = found
+        yield from (f"### {story}", f"Made by `{command}`.", markdown(rows))
+
+
+def _sweep(analysis: Mapping[str, Any]) -> Iterator[str]:
+    """Settings, factors, a pair of them, and what the book's sweep says."""
+    yield sweep_tables.commands(analysis)
+    yield markdown(sweep_tables.ranking(analysis))
+    yield markdown(sweep_tables.factors(analysis))
+    yield sweep_tables.note(analysis)
+    if rows := sweep_tables.interaction(analysis):
+        yield markdown(rows)
+    if said := sweep_tables.agreement(analysis):
+        yield said
 
 
 def _floors() -> str:

@@ -135,6 +135,19 @@ def test_a_journey_tells_of_learned_entropy(workdir: Path) -> None:
     assert "fixed: success 0.90 (0.80 to 1.00)" in why
 
 
+def test_seeds_too_few_for_an_interval_show_their_values(workdir: Path) -> None:
+    name = "ch04_fetchreach-v4_comparison.json"
+    comparison = read_strict_json(ROOT / "results" / name)
+    for group in comparison["groups"].values():
+        for spread in group.values():
+            spread["t_half_width"] = None
+            spread["values"] = {"0": 0.25, "1": 0.5}
+    artifacts.write_json(Path("results", name), comparison)
+    measured, _ = row("FetchReach-v4")
+    values = "0.25 and 0.50, return 0.25 and 0.50, 250.0 and 500.0 mm"
+    assert measured == f"[HER {values}; no-HER {values}]({name})"
+
+
 @pytest.mark.parametrize(("env_id", "is_there"), [("FetchPush-v4", True), ("FetchReach-v4", False)])
 def test_only_a_sweep_of_the_book_s_task_stands_beside_the_book_s(
     env_id: str, is_there: bool, workdir: Path
@@ -160,7 +173,7 @@ def test_only_a_sweep_of_the_book_s_task_stands_beside_the_book_s(
         return
     assert measured.startswith("[4 runs of 9,000 steps](sweep/sweep_x_analysis.json), best ent_")
     assert "gamma 0.95: 90.0 % (sd over seeds 2.0); worst" in measured
-    assert "the same level is best for gamma" in why
+    assert "2,000,000 steps: no clear difference here for gamma" in why, "it is of one pair"
 
 
 def test_policies_that_see_say_what_is_not_the_book_s(published: None) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import book_figures
 import ch04_her_sparse_reach_push as ch04
 import chapter5_tables
 import pytest
@@ -66,53 +65,6 @@ def test_the_results_page_shows_every_policy_and_what_hindsight_gives(
     [headline] = chapter5_tables.headlines()
     assert "110 steps, seeds 0, 1" in headline[0]
     assert "env-all --env FetchReach-v4 --seeds 0,1 --total-steps 110`" in headline[1]
-
-
-MEANS = {
-    "gamma": {0.95: 0.9, 0.98: 0.4},
-    "ent_coef": {0.05: 0.5, 0.1: 0.6, 0.2: 0.7},
-    "learning_starts": {1000: 0.65, 5000: 0.66},
-}
-
-
-def _analysis(means: dict[str, dict[float, float]]) -> dict[str, Any]:
-    marginal = [
-        {"factor": factor, "level": level, "mean": mean, "n_runs": 1}
-        for factor, levels in means.items()
-        for level, mean in levels.items()
-    ]
-    ranking = [
-        {"parameters": book_figures.SWEEP_BEST | {"gamma": g}, "seeds": [0, 1]}
-        for g in (0.98, 0.95)
-    ]
-    return {
-        "env_id": ch04.PUSH,
-        "total_steps": 10,
-        "marginal_means": marginal,
-        "ranking": ranking,
-    }
-
-
-def test_a_sweep_is_set_beside_the_book_factor_by_factor() -> None:
-    said = chapter5_tables.agreement(_analysis(MEANS))
-    assert "the same level is best for gamma;" in said
-    assert "another level is best for ent_coef;" in said
-    assert "less than two points, here or there, for learning_starts." in said
-    assert "here it is ent_coef 0.05, n_sampled_goal 4, learning_starts 1000, gamma 0.98;" in said
-
-
-def test_one_seed_a_setting_names_no_best_one() -> None:
-    analysis = _analysis(MEANS)
-    for setting in analysis["ranking"]:
-        setting["seeds"] = [0]
-    said = chapter5_tables.agreement(analysis)
-    assert "the same level is best for gamma;" in said
-    assert said.endswith("With one seed a setting, no setting is the best or the worst.")
-
-
-def test_a_sweep_whose_settings_all_do_equally_well_has_no_best_one() -> None:
-    same = {factor: dict.fromkeys(levels, 1.0) for factor, levels in MEANS.items()}
-    assert "no best one: 10 steps are enough" in chapter5_tables.agreement(_analysis(same))
 
 
 def _env_all(*more: str) -> Any:

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
+from unittest import mock
 
 import ch04_sweep
 import psutil
@@ -15,6 +16,7 @@ import pytest
 from support import read_strict_json, run_script, succeed
 from test_sweep import RAW, REACH, SCRIPT, TINY
 
+from robotics_rl import cluster
 from robotics_rl.artifacts import RunPaths
 
 NOT_INSTALLED = "Ray is not installed; install it with: bash docker/dev.sh pip install"
@@ -28,6 +30,18 @@ def test_without_ray_one_line_says_how_to_get_it(
     assert outcome.code == 2
     assert NOT_INSTALLED in outcome.err
     assert not list(workdir.rglob("*.zip"))
+
+
+@pytest.mark.parametrize(("usable", "asked"), [(1, 1), (2, 2), (16, 2)])
+def test_a_training_asks_for_no_more_cores_than_there_are(
+    usable: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = mock.Mock(**{"remote.side_effect": InterruptedError("it was asked")})
+    monkeypatch.setattr(cluster, "_connect", lambda _: ray)
+    monkeypatch.setattr(cluster, "usable_cores", lambda: usable)
+    with pytest.raises(InterruptedError):
+        next(cluster.carry_out([mock.Mock()], "local"))
+    assert ray.remote.call_args.kwargs["num_cpus"] == asked
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 from robotics_rl import artifacts, comparison
 from robotics_rl.comparison import compare
 from robotics_rl.errors import UsageError
-from robotics_rl.reporting import comparison_table
+from robotics_rl.reporting import comparison_table, over_seeds
 
 
 def write(path, successes, seeds=None, deterministic=True):
@@ -49,6 +49,18 @@ def test_two_seeds_show_values_and_no_interval(three_seeds):
     assert comparison.groups["ppo"]["success_rate"].t_half_width is None
     assert comparison.groups["ppo"]["success_rate"].iqm_bootstrap_ci95 is None
     assert "no interval: 2 seeds" in comparison_table(comparison)
+
+
+def test_an_interval_of_a_rate_ends_at_0_and_1_in_what_is_shown(three_seeds):
+    comparison = compare({"ppo": three_seeds}, {}, "X-v0")
+    spread = comparison.groups["ppo"]["success_rate"]
+    assert spread.mean + spread.t_half_width > 1
+    shown = comparison_table(comparison)
+    assert "success_rate                 0.750 (0.129 to 1.000)" in shown
+    assert "return_mean                  -2.000 +/- 0.000" in shown
+    assert over_seeds("success_rate", 0.01, 0.02) == "0.010 (0.000 to 0.030)"
+    assert over_seeds("return_mean", 0.01, 0.02, ".2f") == "0.01 ± 0.02"
+    assert over_seeds("success_rate", 0.5, None) == "0.500"
 
 
 def test_the_floors_stand_beside_the_groups(three_seeds, tmp_path):

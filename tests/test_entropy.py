@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import ch04_her_sparse_reach_push as ch04
 import numpy as np
 import pytest
 from stable_baselines3 import SAC
@@ -56,6 +58,36 @@ def alphas(engine: str, ent_coef: Any, success: Any = None, **given: Any) -> dic
     model.learn(TOTAL, CallbackList(watchers), log_interval=10_000)
     model.env.close()
     return taken
+
+
+BOUNDS = {"ent_coef_min": 0.01, "ent_coef_max": 0.3, "ent_coef_check_freq": 1_000}
+DEFAULTS: dict[str, dict[str, Any]] = {  # the book's, as its chapter 5 lists them
+    "auto": {"target_entropy": "auto"},
+    "auto-floor": {"target_entropy": "auto", "ent_coef_min": 0.01, "ent_coef_log_pct": 10},
+    "schedule": {**BOUNDS, "ent_coef_warmup_frac": 0.1, "ent_coef_log_pct": 10},
+    "adaptive": {
+        **BOUNDS,
+        "ent_coef_log_pct": 10,
+        "ent_coef_adaptive_start": None,  # the largest
+        "ent_coef_adaptive_target": 0.2,
+        "ent_coef_adaptive_tolerance": 0.05,
+        "ent_coef_adaptive_rate": 0.1,
+        "ent_coef_adaptive_window": 200,
+        "ent_coef_adaptive_key": "is_success",
+    },
+}
+
+
+@pytest.mark.parametrize("mode", [None, *config.ENTROPY_MODES])
+def test_a_mode_that_is_only_named_has_the_book_s_settings(mode: str | None) -> None:
+    asked = ["--env", "FetchPush-v4", "--her", "--recipe", "book"]
+    asked += [] if mode is None else ["--ent-coef", mode]
+    given = vars(ch04._parser().parse_args(["train", *asked]))
+    del given["command"]
+    entropy = ch04._settings(given).entropy
+    assert entropy is not None
+    assert dataclasses.asdict(entropy) == DEFAULTS[mode or "auto"]
+    assert getattr(entropy, "start", 0.3) == 0.3
 
 
 @pytest.mark.parametrize("engine", ENGINES)
