@@ -37,7 +37,7 @@ TITLES = {
 }
 LAST = 3  # evaluations whose mean is what a run came to
 LEARNED = 0.8  # success rate
-NOTE = f"success: mean of the last {LAST} evaluations, brackets hold Student's 95 % interval over seeds"
+NOTE = f"success: last {LAST} evaluations; brackets hold Student's 95 % interval over seeds"
 
 
 @dataclass(frozen=True, kw_only=True)
