@@ -8,6 +8,7 @@ from typing import Any
 from robotics_rl.artifacts import read_json
 
 FOLDER = Path("videos")
+SWEEP = "sweep_"  # how names of a sweep's policies begin
 TITLE = "Videos of trained policies"
 STORY = (
     "The goal is the red dot; within the pale ball around it, it is reached. Pictures for people: "
@@ -34,10 +35,11 @@ def films() -> list[list[str]]:
 
 
 def _policy(evaluation: Mapping[str, Any]) -> str:
-    """Its name, and where it is published the way to it."""
+    """Its name, and the way to it; those of a sweep are too many to be published."""
     checkpoint = Path(evaluation["checkpoint"])
-    is_published = checkpoint.with_suffix(".md").exists()  # a card stands beside it
-    return f"[{checkpoint.stem}](../{checkpoint})" if is_published else f"`{checkpoint.stem}`"
+    if checkpoint.name.startswith(SWEEP):
+        return f"`{checkpoint.stem}`"
+    return f"[{checkpoint.stem}](../{checkpoint})"
 
 
 def _outcome(evaluation: Mapping[str, Any]) -> str:
