@@ -15,6 +15,7 @@ import pytest
 from robotics_rl import artifacts, checkpoints
 from robotics_rl.artifacts import RunPaths, read_json
 from robotics_rl.options import parse_seeds
+from robotics_rl.pixel_schemas import Distillation, Miniature, Probe
 from robotics_rl.schemas import (
     Comparison,
     Evaluation,
@@ -38,10 +39,18 @@ def checkpoint_results():
 
 
 def to_replay():
-    """Every result; all but the first of each kind of run take time that not every push has."""
+    """Every result; all but the first of each kind of run take time that not every push has.
+
+    Policies that see are one kind, since pictures take most of it.
+    """
     seen = set()
     for path in checkpoint_results():
-        kind = (path.parent, path.stem.rpartition("_seed")[0])
+        sees = path.stem.startswith(f"{ch09_pixel_push.CARD.chapter}_")
+        kind = (
+            ch09_pixel_push.CARD.chapter
+            if sees
+            else (path.parent, path.stem.rpartition("_seed")[0])
+        )
         yield pytest.param(path, marks=[pytest.mark.slow] if kind in seen else [])
         seen.add(kind)
 
@@ -186,6 +195,9 @@ def test_a_published_evaluation_has_every_field_of_its_schema(path):
         ("*_comparison.json", Comparison),
         ("sweep_*_analysis.json", SweepAnalysis),
         ("*_journey.json", Journey),
+        ("ch09_probe.json", Probe),
+        ("ch09_miniature.json", Miniature),
+        ("ch09_distill.json", Distillation),
     ],
 )
 def test_published_documents_fit_their_schema(pattern, schema):
