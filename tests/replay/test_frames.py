@@ -20,6 +20,7 @@ from films import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pixel_wrapper import PixelReplayBuffer
 from scipy import stats
 
 from robotics_rl.errors import UsageError
@@ -135,6 +136,23 @@ def test_newest_frames_alone_are_stored_as_whole_stacks_are() -> None:
         before, after = (one | {"pixels": one["pixels"][:, -3:]} for one in (before, after))
         alone.store.add(before, *others, after)
     assert_equal(whole.sample(40), alone.sample(40))
+
+
+def test_stacks_are_those_that_the_lab_s_buffer_keeps_whole() -> None:
+    replay, film = make(hindsight=None), Film(SMALL, 7)
+    lab = PixelReplayBuffer((SMALL.frame_stack * 3, 2, 2), SMALL.goal, SMALL.action, capacity=100)
+    for _ in range(40):
+        before, actions, rewards, dones, after = film.step()
+        replay.store.add(before, actions, rewards, dones, after)
+        for env in range(SMALL.n_envs):
+            seen, came = before["pixels"][env], after["pixels"][env]
+            goal = before["desired_goal"][env]
+            lab.add(seen, goal, actions[env], rewards[env], came, dones[env])
+    batch = replay.sample(200)
+    rows = numbers(batch)  # the lab's buffer keeps steps in the order of their numbers
+    for name in ("pixels", "next_pixels", "actions", "rewards"):
+        assert np.array_equal(getattr(batch, name), lab.columns[name][rows].numpy()), name
+    assert np.array_equal(batch.desired_goals, lab.columns["goals"][rows].numpy())
 
 
 def test_episodes_that_the_environments_broke_off_are_forgotten() -> None:
