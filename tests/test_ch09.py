@@ -233,8 +233,6 @@ def test_a_run_whose_replay_was_in_memory_refills_it(workdir: Path) -> None:
 
 # What takes moments
 
-LITTLE = {"image_size": 36, "num_filters": 4, "batch_size": 8, "learning_starts": 100}
-
 
 @pytest.mark.parametrize(
     ("rows", "holds"),
@@ -248,25 +246,7 @@ def test_the_demo_judges_critics_and_encoder(rows: list[tuple[float, float]], ho
     assert ch09_pixel_push._verdicts(rows) == holds
 
 
-def test_the_demo_learns_in_rows_and_ends_with_its_verdict(
-    workdir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in LITTLE.items():
-        monkeypatch.setitem(ch09_pixel_push.SMALL, name, value)
-    monkeypatch.setattr(ch09_pixel_push, "DEMO_STEPS", 140)
-    monkeypatch.setattr(ch09_pixel_push, "DEMO_ROWS", 2)
-    monkeypatch.setattr(ch09_pixel_push, "LEARNED", 1e9)
-    done = succeed(SCRIPT, "demo", "--seed", "0", "--device", "cpu")
-    rows = [line.split() for line in done.out.splitlines() if re.match(r" +\d", line)]
-    assert [row[0] for row in rows] == ["120", "140"]
-    assert all(float(row[3]) > 0 for row in rows), "gradients of the encoder"
-    monkeypatch.setattr(ch09_pixel_push, "LEARNED", 0.0)
-    assert run_script(SCRIPT, "demo", "--seed", "0", "--device", "cpu").code == 1
-
-
-def test_the_smoke_test_goes_all_the_way(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in LITTLE.items():
-        monkeypatch.setitem(ch09_pixel_push.SMALL, name, value)
+def test_the_smoke_test_goes_all_the_way(workdir: Path) -> None:
     done = succeed(SCRIPT, "smoke-test", "--device", "cpu", "--no-progress")
     assert "[PASS]" in done.out
     assert list(Path("checkpoints", "smoke-test").glob("*.zip"))
