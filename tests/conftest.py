@@ -21,6 +21,13 @@ from robotics_rl import rendering
 from robotics_rl.errors import UsageError
 
 
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a test leaves in the environment, such as no renderer, is gone after it."""
+    with mock.patch.dict(os.environ):
+        yield
+
+
 @pytest.fixture
 def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
