@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rounds import Race
 
 from robotics_rl import cli
-from robotics_rl.benchmarking import Measure
+
+if TYPE_CHECKING:
+    from robotics_rl.benchmarking import Measure
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -32,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 DRAWN_AT_ONCE = 256  # transitions, to time a replay with
 
 
-def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
+def _contestants(device: str) -> Iterator[tuple[str, "Measure"]]:
     """Frames, draws from the replay, gradient steps, and whole trainings."""
     import ch09_pixel_push
     import torch
@@ -60,7 +62,7 @@ def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
             name = f"gradient steps, ours with CUDA graphs, {precision}"
             yield name, _repeated(partial(graphed.train, 4), 4)
 
-    def speed(model: Any, threads: int) -> Measure:
+    def speed(model: Any, threads: int) -> "Measure":
         def measure(seconds: float) -> float:
             torch.set_num_threads(threads)
             return steps_per_second(model, seconds)
@@ -70,9 +72,10 @@ def _contestants(device: str) -> Iterator[tuple[str, Measure]]:
     yield "training, plain, 1 torch thread", speed(plain, 1)
     yield "training, plain, 2 torch threads", speed(plain, 2)
     yield "training, ours, 1 torch thread", speed(ours, 1)
+    yield "training, ours, 2 torch threads", speed(ours, 2)
 
 
-def _repeated(work: Callable[[], object], count: int = 1) -> Measure:
+def _repeated(work: Callable[[], object], count: int = 1) -> "Measure":
     """How often a second, ``count`` at a time, after one that warms up."""
 
     def measure(seconds: float) -> float:
@@ -93,7 +96,7 @@ def _repeated(work: Callable[[], object], count: int = 1) -> Measure:
     return measure
 
 
-def _frames(venv: Any) -> Measure:
+def _frames(venv: Any) -> "Measure":
     """Environment steps per second with random actions, each with its picture."""
     import numpy as np
 
@@ -200,7 +203,7 @@ RACE = Race(
             "training, plain, 1 torch thread",
         ),
         "training / plain, 2 torch threads": (
-            "training, ours, 1 torch thread",
+            "training, ours, 2 torch threads",
             "training, plain, 2 torch threads",
         ),
     },
