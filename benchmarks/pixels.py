@@ -76,10 +76,12 @@ def _contestants(device: str) -> Iterator[tuple[str, "Measure"]]:
 
 
 def _repeated(work: Callable[[], object], count: int = 1) -> "Measure":
-    """How often a second, ``count`` at a time, after one that warms up."""
+    """How often a second with one torch thread, ``count`` at a time, after one that warms up."""
 
     def measure(seconds: float) -> float:
         import torch
+
+        torch.set_num_threads(1)
 
         def finished() -> float:
             if torch.cuda.is_available():

@@ -165,7 +165,7 @@ def make_model(
 def computes_bf16(pixels: Pixels, device: str) -> bool:
     """Whether networks compute in bfloat16 while they learn."""
     if pixels.precision == "auto":
-        return device.startswith("cuda") and multiplies_bf16(device)
+        return multiplies_bf16(device)
     return pixels.precision == "bf16"
 
 
