@@ -62,7 +62,10 @@ def remarks(settings: TrainSettings, device: str) -> Iterator[str]:
     asked, planned = settings.run.total_steps, planned_steps(settings)
     if config.engine_for(settings.env_id) == "sb3":
         yield "engine sb3: fast serves the Fetch tasks with state observations only"
-    if settings.fast and settings.fast.bf16 and not multiplies_bf16(device):
+    asks_bf16 = (settings.fast and settings.fast.bf16) or (
+        settings.pixels and settings.pixels.precision == "bf16"
+    )
+    if asks_bf16 and not multiplies_bf16(device):
         yield f"WARN: {device_name(device)} has no units for bf16: training will be slow"
     if isinstance(values, config.OffPolicy) and asked <= values.learning_starts:
         yield (

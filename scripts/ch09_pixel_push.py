@@ -35,7 +35,7 @@ FAST: dict[str, Any] = {
     "critic_encoder": True,
     "policy_inputs": "no-achieved",
     "camera": "close",
-    "precision": "fp32",  # bf16 would round what is said of places
+    "precision": "fp32",  # what it was published with
     "total_steps": 244_000,
     "n_envs": 28,
     "gradient_steps": 6,

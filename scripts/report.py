@@ -22,6 +22,7 @@ import dense_reach_tables
 import lab_seeds
 import model_cards
 import sweep_tables
+import typed_commands
 import video_tables
 from keep_output import KeptOutput
 
@@ -79,6 +80,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield _with_block(Path("README.md"), headline_table())
     yield _with_block(Path("benchmarks", "README.md"), benchmark_sections())
     yield Path("results", "README.md"), results_page()
+    yield typed_commands.PAGE, typed_commands.page(read_json(typed_commands.PATH))
     yield from model_cards.cards()
     yield video_tables.FOLDER / "README.md", videos_page()
 
@@ -278,7 +280,8 @@ def _labs() -> str:
 
 
 def _schemas() -> Iterator[list[str]]:
-    kinds = {**vars(schemas), **vars(pixel_schemas), "KeptOutput": KeptOutput}
+    scripts_own = {kind.__name__: kind for kind in (KeptOutput, typed_commands.Rehearsal)}
+    kinds = {**vars(schemas), **vars(pixel_schemas), **scripts_own}
     for _, kind in sorted(kinds.items()):
         if inspect.isclass(kind) and hasattr(kind, "schema"):
             yield [f"`{kind.schema}`", (kind.__doc__ or "").splitlines()[0].replace("``", "`")]

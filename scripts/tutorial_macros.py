@@ -41,6 +41,11 @@ CARDS: dict[str, Callable[[], str]] = {
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")  # the target of a link to a file
 
 
+def pages() -> list[Path]:
+    """What a reader reads: the README, and the tutorials in their order."""
+    return [Path("README.md"), FOLDER / "index.md", *sorted(FOLDER.glob("ch*.md"))]
+
+
 def expand(text: str) -> str:
     """A page with its macros replaced.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import report
 import tutorial_macros
+import typed_commands
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -22,6 +23,7 @@ from robotics_rl.errors import UsageError
 GENERATED = {  # page of the site → where report.py writes it
     "results.md": Path("results", "README.md"),
     "benchmarks.md": Path("benchmarks", "README.md"),
+    "commands.md": typed_commands.PAGE,
 }
 LANGUAGES = {".py": "python", ".sh": "bash", ".toml": "toml", ".yml": "yaml", ".txt": "text"}
 FENCES = re.compile(r"(^ *(`{3,}).*?^ *\2 *$)", re.MULTILINE | re.DOTALL)

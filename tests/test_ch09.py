@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -194,6 +195,16 @@ def _wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) ->
         time.sleep(0.01)
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the training was stopped, its replay in memory, and what it said then."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with contextlib.chdir(folder):
+        code, err = _stopped(TINY)
+    assert code == 143, err
+    return folder, err
+
+
 def test_a_run_whose_replay_is_on_disk_resumes_exactly(whole: Path, workdir: Path) -> None:
     code, err = _stopped(ON_DISK)
     assert code == 143, err
@@ -218,9 +229,32 @@ def test_a_run_stopped_while_it_refills_goes_on_refilling(workdir: Path) -> None
     assert metadata["gradient_steps"] <= learned_before + (500 - 400) / 2 + 1
 
 
-def test_a_run_whose_replay_was_in_memory_refills_it(workdir: Path) -> None:
-    code, err = _stopped(TINY)
-    assert code == 143, err
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--camera", "default"], "had --camera close, not default"),
+        (["--policy-inputs", "all"], "had --policy-inputs no-achieved, not all"),
+        (["--msaa", "4"], "had --msaa 0, not 4"),
+        (["--no-hide-goal-marker"], "had --hide-goal-marker True, not False"),
+        (["--buffer-size", "1500"], "had --buffer-size 2000, not 1500"),
+    ],
+)
+def test_a_resumed_run_sees_as_it_did(
+    flags: list[str], said: str, stopped: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stopped[0])
+    before = tree(Path())
+    outcome = run_script(SCRIPT, "train", *TINY, "--resume", *flags)
+    assert outcome.code == 2
+    assert f"the unfinished run {said}; give the same flags" in outcome.err
+    assert tree(Path()) == before
+
+
+def test_a_run_whose_replay_was_in_memory_refills_it(
+    stopped: tuple[Path, str], workdir: Path
+) -> None:
+    folder, err = stopped
+    shutil.copytree(folder, workdir, dirs_exist_ok=True)
     done = int(re.search(r"stopped after (\d+) steps", err)[1])  # type: ignore[index]
     outcome = succeed(SCRIPT, "train", *TINY, "--resume")
     assert "of the replay are lost; it refills before learning" in outcome.out

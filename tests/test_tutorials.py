@@ -11,12 +11,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 from urllib.parse import unquote, urldefrag
 
@@ -24,8 +23,10 @@ import keep_output
 import pytest
 import tutorial_macros
 import tutorial_site
+import typed_commands
 from mkdocs.exceptions import PluginError
 from support import ROOT, read_strict_json, run_script
+from typed_commands import Fence
 from typed_numbers import typed_numbers
 
 from robotics_rl.errors import UsageError
@@ -57,19 +58,8 @@ def expanded(page: Path) -> str:
         return tutorial_macros.expand(page.read_text("utf-8"))
 
 
-class Fence(NamedTuple):
-    """A block of code."""
-
-    language: str
-    options: str
-    code: str
-
-
 def fences(page: Path) -> Iterator[Fence]:
-    form = r"^( *)(`{3,})(\w+)(.*?)\n(.*?)^\1\2 *$"
-    for _, _, *found in re.findall(form, expanded(page), re.MULTILINE | re.DOTALL):
-        language, options, code = found
-        yield Fence(language, options, textwrap.dedent(code))
+    return typed_commands.fences(expanded(page))
 
 
 # The site
@@ -248,23 +238,11 @@ class ParsedError(Exception):
 @WITH_README
 @pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")  # in TensorBoard
 def test_every_command_is_one_that_its_script_takes(page: Path) -> None:
-    commands = [line for fence in fences(page) if fence.language == "bash" for line in typed(fence)]
+    commands = typed_commands.commands(expanded(page))
     if page.stem.startswith("ch"):
         assert commands, "a chapter is run"
     for command in commands:
-        assert_parses(command)
-
-
-def typed(fence: Fence) -> Iterator[list[str]]:
-    """The words after `bash docker/dev.sh`, for every time that a block has it."""
-    for line in fence.code.replace("\\\n", " ").splitlines():
-        words = shlex.shlex(line.replace("$seed", "0"), posix=True, punctuation_chars=True)
-        words.whitespace_split = True
-        found = list(words)
-        for start, pair in enumerate(itertools.pairwise(found)):
-            if pair == ("bash", "docker/dev.sh"):
-                rest = found[start + 2 :]
-                yield list(itertools.takewhile(lambda word: word[0] not in ";&|<>", rest))
+        assert_parses(command.words)
 
 
 def assert_parses(words: Sequence[str]) -> None:
@@ -319,9 +297,9 @@ def parse_and_stop(self: argparse.ArgumentParser, args: Any = None, namespace: A
     ],
 )
 def test_a_command_with_a_mistake_is_found(line: str) -> None:
-    (command,) = typed(Fence("bash", "", line))
+    (command,) = typed_commands.typed(line)
     with pytest.raises((pytest.fail.Exception, AssertionError)):
-        assert_parses(command)
+        assert_parses(command.words)
 
 
 @PER_PAGE

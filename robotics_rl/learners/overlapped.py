@@ -184,8 +184,12 @@ class Overlapped(OffPolicyAlgorithm):
 
     def step(self, batch: Any) -> None:
         """Take one gradient step of everything on one of the ``batches``."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+        with self.autocast():
             self.update(self.see(batch))
+
+    def autocast(self) -> torch.autocast:
+        """Bfloat16 where it is enough, if that was asked for."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
     def note(self, name: str, value: Tensor) -> None:
         """Log a loss; it is read from the device only by ``record_losses``."""

@@ -104,7 +104,7 @@ class PixelSAC(SACUpdate):
     def step(self, batch: Views) -> None:
         """One gradient step, as it is or replayed."""
         if self._graphed is None:
-            super().step(batch)
+            self.update(self.see(batch))
             return
         phase = (self._n_updates + 1) % self._policy_delay
         for name, losses in self._graphed(batch, phase).items():
@@ -113,13 +113,18 @@ class PixelSAC(SACUpdate):
     def _noted_step(self, batch: Views) -> dict[str, list[Tensor]]:
         """One gradient step as it is, and the losses it noted."""
         before, self._losses = self._losses, {}
-        super().step(batch)
+        self.update(self.see(batch))
         noted, self._losses = self._losses, before
         return noted
 
     def see(self, batch: Views) -> Transitions:
-        """What the networks make of a batch that they learn from."""
-        return self.seen(batch, self._augment)
+        """What the networks make of a batch that they learn from.
+
+        Only encoders compute in bfloat16: they take the time, while what follows is small and needs
+        the digits of places.
+        """
+        with self.autocast():
+            return self.seen(batch, self._augment)
 
     def seen(self, batch: Views, augment: Augment | None = None) -> Transitions:
         """What the networks make of a batch; each looks once.

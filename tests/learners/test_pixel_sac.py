@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from building import are_equal
+from gymnasium.spaces import Box, Dict
 from pixel_policies import make_vision
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from robotics_rl.learners import pixels
 from robotics_rl.learners.pixel_sac import PixelSAC
 from robotics_rl.pixel_options import Pixels
 from robotics_rl.replay.device_frames import DeviceFrames
@@ -266,6 +268,27 @@ def test_where_the_object_is_changes_an_output_only_where_it_may(variant: str, t
     assert np.array_equal(*chosen) == (told == "no-achieved")
 
 
+@pytest.mark.parametrize("told", ["all", "no-achieved"])
+def test_the_book_s_first_encoder_is_told_where_the_object_is_only_if_it_may(told: str) -> None:
+    vision = make_vision(Pixels(encoder="nature", policy_inputs=told).decided())
+    vectors = {name: Box(-1, 1, (size,)) for name, size in zip(VECTORS, (10, 3, 3), strict=True)}
+    space = Dict({"pixels": Box(0, 255, (12, 84, 84), np.uint8), **vectors}, seed=0)
+    torch.manual_seed(0)
+    policy: Any = vision.policy(
+        space, Box(-1, 1, (4,)), lambda _: 0.0, net_arch=[16], **vision.policy_kwargs
+    )
+    observation = space.sample()
+
+    def says(offset: float) -> list[Tensor]:
+        moved = {**observation, "achieved_goal": observation["achieved_goal"] + offset}
+        seen, _ = policy.obs_to_tensor(moved)
+        return [policy.actor(seen, deterministic=True), *policy.critic(seen, torch.zeros(1, 4))]
+
+    with torch.no_grad():
+        same = [torch.equal(*pair) for pair in zip(says(0.0), says(1.0), strict=True)]
+    assert same == [told == "no-achieved"] * 3
+
+
 def test_a_shift_is_the_same_for_a_stack_and_none_for_goals() -> None:
     model, batch = build(critic_encoder=True), random_batch()
     batch.windows[:] = batch.windows[:, :1]  # all frames alike
@@ -306,6 +329,34 @@ def test_scaled_vectors_are_folded_into_the_policy() -> None:
     )
     raw, _ = model.policy.predict(observation, deterministic=True)
     assert np.abs(raw - expected).max() > 1e-3, "scaling was to matter"
+
+
+# Precision
+
+
+@pytest.mark.parametrize("has_units", [False, True])
+def test_networks_learn_in_bfloat16_where_there_are_units_for_it(
+    has_units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "multiplies_bf16", lambda _: has_units)
+    precisions = ("auto", "fp32", "bf16")
+    decided = [pixels.computes_bf16(Pixels(precision=one), "cpu") for one in precisions]
+    assert decided == [has_units, False, True]
+
+
+def test_what_encoders_say_in_bfloat16_keeps_its_digits() -> None:
+    model, batch = build(**STEP_2, bf16=True), random_batch()
+    views = model.views(batch)
+    exact, rounded = model.seen(views), model.see(views)
+    assert rounded.critic_inputs.dtype == torch.float32
+    places = slice(0, 2 * 4)  # x and y of four channels, then vectors
+    off = (rounded.critic_inputs - exact.critic_inputs).abs()
+    assert 0 < off[:, places].max() < 2e-3
+    assert not off[:, places.stop :].any()
+    rounds: list[bool] = []  # what follows the encoders
+    model.update = lambda _: rounds.append(torch.is_autocast_enabled("cpu"))
+    model.step(views)
+    assert rounds == [False]
 
 
 # Frames on a device

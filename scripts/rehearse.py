@@ -1,0 +1,137 @@
+"""Types every command of the README and the tutorials, as a reader would, and keeps what it said.
+
+Run it in a fresh clone: commands write their results over published ones. What does not end by
+itself is stopped, as by Ctrl-C. With `--only`, what became of the other commands is kept.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO
+
+import keep_output
+import tutorial_macros
+import typed_commands
+from typed_commands import PATH, Attempt, Rehearsal, Typed
+
+from robotics_rl import artifacts, cli, options
+from robotics_rl.errors import UsageError
+from robotics_rl.progress import clock
+from robotics_rl.provenance import git_state, machine, utc_now
+
+LIMIT_SECONDS = 120.0
+GRACE_SECONDS = 60.0  # to save a training in, or to end a server
+N_LINES = 12
+
+
+def main(argv: Sequence[str]) -> int:
+    """Type them one after the other; exit code 1 where one failed."""
+    parser = cli.Parser(
+        prog="scripts/rehearse.py",
+        description=__doc__,
+        epilog="example:\n  bash docker/dev.sh python scripts/rehearse.py --only '*ch00*'",
+    )
+    limit_help = f"how long a command may take (default: {LIMIT_SECONDS:g})"
+    parser.add_argument("--only", metavar="PATTERN", default="*", help="commands that match it")
+    parser.add_argument(
+        "--limit", type=float, default=LIMIT_SECONDS, metavar="SECONDS", help=limit_help
+    )
+    flags = parser.parse_args(argv)
+    if options.positive(flags.limit):
+        raise UsageError("nothing can be typed in no time; give --limit a number above 0")
+    wanted = _wanted()
+    chosen = [text for text in wanted if fnmatch(text, flags.only)]
+    if not chosen:
+        raise UsageError(f"no page has a command like {flags.only!r}; put * around a part of it")
+    attempts = {one.command: one for one in _earlier()}
+    for number, text in enumerate(chosen, 1):
+        page, command = wanted[text]
+        attempts[text] = one = attempt(command, page, flags.limit)
+        _keep([attempts[known] for known in wanted if known in attempts])
+        took = clock(one.wall_seconds)
+        print(f"{number}/{len(chosen)} {one.outcome} after {took}: {text}", flush=True)
+    n_failed = sum(attempts[text].outcome == "failed" for text in chosen)
+    print(f"{'FAIL' if n_failed else 'OK'}: {n_failed} of {len(chosen)} failed; see {PATH}")
+    return 1 if n_failed else 0
+
+
+def _wanted() -> dict[str, tuple[str, Typed]]:
+    """Commands as they are typed → the first page that has them, and what they are."""
+    found: dict[str, tuple[str, Typed]] = {}
+    for path in tutorial_macros.pages():
+        for command in typed_commands.commands(tutorial_macros.expand(path.read_text("utf-8"))):
+            found.setdefault(str(command), (str(path), command))
+    return found
+
+
+def _earlier() -> list[Attempt]:
+    if not PATH.exists():
+        return []
+    return [Attempt(**row) for row in artifacts.read_json(PATH)["attempts"]]
+
+
+def _keep(attempts: list[Attempt]) -> None:
+    from robotics_rl.devices import device_name  # torch takes seconds
+
+    document = Rehearsal(attempts=attempts, device_name=device_name("cpu"), **machine())
+    artifacts.write_json(PATH, document)
+
+
+def attempt(command: Typed, page: str, limit: float) -> Attempt:
+    """Type a command and wait until it has ended, or the limit is over."""
+    git, created_at = git_state(), utc_now()
+    started, cpu_before = time.monotonic(), keep_output.cpu_seconds()
+    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [*typed_commands.DEV, *command.words],
+            env={**os.environ, **command.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=printed,
+            stderr=errors,
+            start_new_session=True,  # so that Ctrl-C can be meant for it alone
+        )
+        outcome = _outcome(process, limit)
+        wall_seconds = time.monotonic() - started
+        return Attempt(
+            command=str(command),
+            page=page,
+            outcome=outcome,
+            exit_code=process.returncode,
+            wall_seconds=round(wall_seconds, 1),
+            cpu_seconds=round(keep_output.cpu_seconds() - cpu_before, 1),
+            lines=_last_lines(printed),
+            errors=_last_lines(errors),
+            created_at=created_at,
+            git=git,
+        )
+
+
+def _outcome(process: "subprocess.Popen[bytes]", limit: float) -> str:
+    try:
+        code = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        return {0: "done", 2: "refused"}.get(code, "failed")
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return "failed"
+    return "stopped"
+
+
+def _last_lines(file: IO[str]) -> list[str]:
+    file.seek(0)
+    here = f"{Path.cwd()}/"  # a reader's is another
+    return file.read().replace(here, "").splitlines()[-N_LINES:]
+
+
+if __name__ == "__main__":
+    cli.run(main)
