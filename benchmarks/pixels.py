@@ -205,7 +205,7 @@ RACE = Race(
             "training, plain, 1 torch thread",
         ),
         "training / plain, 2 torch threads": (
-            "training, ours, 2 torch threads",
+            "training, ours, 1 torch thread",
             "training, plain, 2 torch threads",
         ),
     },

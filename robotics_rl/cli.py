@@ -43,9 +43,6 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
 
     0 done, 1 a criterion failed (or a traceback), 2 bad usage, 128 + n stopped by signal n.
     """
-    # Threads of torch that wait for their next share soon sleep: spinning on, they would take the
-    # core that draws, or another program's. OpenMP reads this when torch is loaded.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         check_dependencies()
         code = main(sys.argv[1:])

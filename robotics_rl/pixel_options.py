@@ -40,7 +40,7 @@ class Pixels:
     hide_goal_marker: bool = option(True, "leave the goal out of pictures; hindsight changes it")
     precision: str = option(
         "auto",
-        "of networks while they learn: fp32, bf16, or auto (bf16 where there are units for it)",
+        "of encoders while they learn: fp32, bf16, or auto (bf16 where there are units for it)",
         one_of("auto", "fp32", "bf16"),
     )
     cuda_graphs: bool = option(False, "record gradient steps and replay them; needs an NVIDIA GPU")

@@ -95,12 +95,14 @@ def build(
 ) -> BaseAlgorithm:
     """A model with fresh weights and the environments that it will step, everything seeded.
 
-    Seeds the global random streams. On a CPU, networks without pictures leave torch one thread.
+    Seeds the global random streams, and on a CPU leaves torch one thread.
     """
     run, engine = settings.run, engine or ENGINES[settings.run.engine]
     set_random_seed(run.seed, using_cuda=device.startswith("cuda"))
-    if device == "cpu" and settings.pixels is None:
-        torch.set_num_threads(1)  # layers this small gain nothing from more; convolutions do
+    if device == "cpu":
+        # Networks this small gain little from a second thread, and it waits for a core to be free:
+        # beside another program training would be slower many times over.
+        torch.set_num_threads(1)
     return engine.make_model(settings, engine.make_env(settings, make_env), device)
 
 

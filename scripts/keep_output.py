@@ -57,14 +57,14 @@ def main(argv: Sequence[str]) -> int:
     flags = parser.parse_args(argv)
     path = kept_path(flags.name)
     artifacts.require_file(path)
-    started, cpu_before = time.monotonic(), cpu_seconds()
+    started, cpu_before = time.monotonic(), _cpu_seconds()
     done = run(flags.command)
-    wall_seconds, used = time.monotonic() - started, cpu_seconds() - cpu_before
+    wall_seconds, cpu_seconds = time.monotonic() - started, _cpu_seconds() - cpu_before
     if done.returncode != flags.exit_code:
         print(f"the command ended with exit code {done.returncode}, so nothing was written")
         return 1
-    if flags.quick and used > QUICK_SECONDS:
-        raise UsageError(f"it took {used:.0f} s, which is not quick; leave --quick out")
+    if flags.quick and cpu_seconds > QUICK_SECONDS:
+        raise UsageError(f"it took {cpu_seconds:.0f} s, which is not quick; leave --quick out")
     from robotics_rl.devices import device_name  # torch takes seconds
 
     here = f"{Path.cwd()}/"  # a reader's is another
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         quick=flags.quick,
         exit_code=done.returncode,
         wall_seconds=round(wall_seconds, 1),
-        cpu_seconds=round(used, 1),
+        cpu_seconds=round(cpu_seconds, 1),
         lines=done.stdout.replace(here, "").splitlines(),
         created_at=utc_now(),
         git=git_state(),
@@ -82,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
         **machine(),
     )
     artifacts.write_json(path, output)
-    print(f"OK: wrote {path} ({wall_seconds:.1f} s, {used:.1f} s of processor time)")
+    print(f"OK: wrote {path} ({wall_seconds:.1f} s, {cpu_seconds:.1f} s of processor time)")
     return 0
 
 
@@ -100,7 +100,7 @@ def run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         raise UsageError(f"cannot run {command[0]} ({error.strerror}); check its name") from None
 
 
-def cpu_seconds() -> float:
+def _cpu_seconds() -> float:
     """Of all processes that this one has waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -49,8 +49,7 @@ DEFAULTS: dict[str, Any] = {
 }
 # Flags, by the settings that they are of.
 FLAGS: dict[type, str] = {
-    Pixels: "camera image_size msaa num_filters spatial_softmax frame_stack drq precision "
-    "buffer_file",
+    Pixels: "camera image_size msaa num_filters spatial_softmax frame_stack drq buffer_file",
     SAC: "learning_rate batch_size net_arch buffer_size learning_starts gradient_steps",
     Run: "seed total_steps n_envs device checkpoints_dir log_dir run_tag track checkpoint_freq "
     "resume progress",

@@ -1,4 +1,4 @@
-"""Types every command of the README and the tutorials, as a reader would, and keeps what it said.
+"""Types every command in a block of the README or the tutorials, and keeps what became of it.
 
 Run it in a fresh clone: commands write their results over published ones. What does not end by
 itself is stopped, as by Ctrl-C. With `--only`, what became of the other commands is kept.
@@ -10,14 +10,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO
 
-import keep_output
 import tutorial_macros
 import typed_commands
-from typed_commands import PATH, Attempt, Rehearsal, Typed
+from rehearsal_tables import PATH, Attempt, Rehearsal
+from typed_commands import Typed
 
 from robotics_rl import artifacts, cli, options
 from robotics_rl.errors import UsageError
@@ -26,6 +28,8 @@ from robotics_rl.provenance import git_state, machine, utc_now
 
 LIMIT_SECONDS = 120.0
 GRACE_SECONDS = 60.0  # to save a training in, or to end a server
+# With what commands end that Ctrl-C has stopped: servers, pytest, trainings, and what has no say.
+STOPPED = (0, 2, 128 + signal.SIGINT, -signal.SIGINT)
 N_LINES = 12
 
 
@@ -44,6 +48,8 @@ def main(argv: Sequence[str]) -> int:
     flags = parser.parse_args(argv)
     if options.positive(flags.limit):
         raise UsageError("nothing can be typed in no time; give --limit a number above 0")
+    # Where a shell has started this in the background, commands would never hear of Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = _wanted()
     chosen = [text for text in wanted if fnmatch(text, flags.only)]
     if not chosen:
@@ -51,10 +57,10 @@ def main(argv: Sequence[str]) -> int:
     attempts = {one.command: one for one in _earlier()}
     for number, text in enumerate(chosen, 1):
         page, command = wanted[text]
-        attempts[text] = one = attempt(command, page, flags.limit)
-        _keep([attempts[known] for known in wanted if known in attempts])
-        took = clock(one.wall_seconds)
-        print(f"{number}/{len(chosen)} {one.outcome} after {took}: {text}", flush=True)
+        attempts[text] = attempt(command, page, flags.limit)
+        _keep([replace(attempts[one], page=wanted[one][0]) for one in wanted if one in attempts])
+        outcome, took = attempts[text].outcome, clock(attempts[text].wall_seconds)
+        print(f"{number}/{len(chosen)} {outcome} after {took}: {text}", flush=True)
     n_failed = sum(attempts[text].outcome == "failed" for text in chosen)
     print(f"{'FAIL' if n_failed else 'OK'}: {n_failed} of {len(chosen)} failed; see {PATH}")
     return 1 if n_failed else 0
@@ -76,17 +82,15 @@ def _earlier() -> list[Attempt]:
 
 
 def _keep(attempts: list[Attempt]) -> None:
-    from robotics_rl.devices import device_name  # torch takes seconds
-
-    document = Rehearsal(attempts=attempts, device_name=device_name("cpu"), **machine())
-    artifacts.write_json(PATH, document)
+    artifacts.write_json(PATH, Rehearsal(attempts=attempts))
 
 
 def attempt(command: Typed, page: str, limit: float) -> Attempt:
-    """Type a command and wait until it has ended, or the limit is over."""
-    git, created_at = git_state(), utc_now()
-    started, cpu_before = time.monotonic(), keep_output.cpu_seconds()
-    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as errors:
+    """Type a command and wait until it has ended, or stop it after so many seconds."""
+    from robotics_rl.devices import device_name  # torch takes seconds
+
+    git, created_at, started = git_state(), utc_now(), time.monotonic()
+    with _file() as printed, _file() as errors:
         process = subprocess.Popen(
             [*typed_commands.DEV, *command.words],
             env={**os.environ, **command.environment},
@@ -95,36 +99,49 @@ def attempt(command: Typed, page: str, limit: float) -> Attempt:
             stderr=errors,
             start_new_session=True,  # so that Ctrl-C can be meant for it alone
         )
-        outcome = _outcome(process, limit)
-        wall_seconds = time.monotonic() - started
+        ended = _wait(process, limit)
+        wall_seconds, said = time.monotonic() - started, _last_lines(errors)
         return Attempt(
             command=str(command),
             page=page,
-            outcome=outcome,
+            outcome=_outcome(process.returncode, said, ended=ended),
             exit_code=process.returncode,
             wall_seconds=round(wall_seconds, 1),
-            cpu_seconds=round(keep_output.cpu_seconds() - cpu_before, 1),
             lines=_last_lines(printed),
-            errors=_last_lines(errors),
+            errors=said,
             created_at=created_at,
             git=git,
+            device_name=device_name("cpu"),
+            **machine(),
         )
 
 
-def _outcome(process: "subprocess.Popen[bytes]", limit: float) -> str:
+def _wait(process: "subprocess.Popen[bytes]", limit: float) -> bool:
+    """Whether it ended by itself; whatever happens, nothing of it goes on."""
     try:
-        code = process.wait(limit)
-    except subprocess.TimeoutExpired:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(limit)
+            return True
         os.killpg(process.pid, signal.SIGINT)
-    else:
-        return {0: "done", 2: "refused"}.get(code, "failed")
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS)
+        return False
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return "failed"
-    return "stopped"
+
+
+def _outcome(code: int, errors: Sequence[str], *, ended: bool) -> str:
+    if not ended:
+        return "stopped" if code in STOPPED else "failed"
+    if code == 2 and errors and errors[-1].startswith("error: "):
+        return "refused"
+    return "done" if code == 0 else "failed"
+
+
+def _file() -> IO[str]:
+    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
 
 
 def _last_lines(file: IO[str]) -> list[str]:

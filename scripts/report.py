@@ -21,8 +21,8 @@ import chapter9_tables
 import dense_reach_tables
 import lab_seeds
 import model_cards
+import rehearsal_tables
 import sweep_tables
-import typed_commands
 import video_tables
 from keep_output import KeptOutput
 
@@ -80,7 +80,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield _with_block(Path("README.md"), headline_table())
     yield _with_block(Path("benchmarks", "README.md"), benchmark_sections())
     yield Path("results", "README.md"), results_page()
-    yield typed_commands.PAGE, typed_commands.page(read_json(typed_commands.PATH))
+    yield rehearsal_tables.PAGE, rehearsal_tables.page(read_json(rehearsal_tables.PATH))
     yield from model_cards.cards()
     yield video_tables.FOLDER / "README.md", videos_page()
 
@@ -280,7 +280,7 @@ def _labs() -> str:
 
 
 def _schemas() -> Iterator[list[str]]:
-    scripts_own = {kind.__name__: kind for kind in (KeptOutput, typed_commands.Rehearsal)}
+    scripts_own = {kind.__name__: kind for kind in (KeptOutput, rehearsal_tables.Rehearsal)}
     kinds = {**vars(schemas), **vars(pixel_schemas), **scripts_own}
     for _, kind in sorted(kinds.items()):
         if inspect.isclass(kind) and hasattr(kind, "schema"):

@@ -10,9 +10,9 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import rehearsal_tables
 import report
 import tutorial_macros
-import typed_commands
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -23,7 +23,7 @@ from robotics_rl.errors import UsageError
 GENERATED = {  # page of the site → where report.py writes it
     "results.md": Path("results", "README.md"),
     "benchmarks.md": Path("benchmarks", "README.md"),
-    "commands.md": typed_commands.PAGE,
+    "commands.md": rehearsal_tables.PAGE,
 }
 LANGUAGES = {".py": "python", ".sh": "bash", ".toml": "toml", ".yml": "yaml", ".txt": "text"}
 FENCES = re.compile(r"(^ *(`{3,}).*?^ *\2 *$)", re.MULTILINE | re.DOTALL)

@@ -1,27 +1,13 @@
-"""Commands that pages ask their reader to type, and what became of each when it was typed."""
+"""Commands that a page asks its reader to type."""
 
 import itertools
 import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
-
-from robotics_rl.progress import clock
-from robotics_rl.reporting import linked, markdown
+from typing import NamedTuple
 
 DEV = ("bash", "docker/dev.sh")
-PATH = Path("results", "rehearsal.json")
-PAGE = Path("results", "commands.md")
-STORY = """\
-Every command of the README and the tutorials, typed in a fresh clone with nothing installed.
-*Stopped* means that it worked until Ctrl-C ended it after the time beside it: a server, or a
-training of minutes to days, which then said how to go on. What such trainings come to when they run
-to their end, with the time they take, stands among the [results](README.md). *Refused* is the one
-line that follows. Of a loop over seeds, the first was typed. What each printed last is kept in
-{}; `python scripts/rehearse.py` makes it."""
 
 
 class Fence(NamedTuple):
@@ -40,35 +26,8 @@ class Typed(NamedTuple):
 
     def __str__(self) -> str:
         """As a reader would type it."""
-        settings = [f"{name}={value}" for name, value in self.environment.items()]
-        return shlex.join([*settings, *DEV, *self.words])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """What became of a command."""
-
-    command: str
-    page: str  # the first that has it
-    outcome: str  # done, stopped (it went on until it was), refused (exit code 2) or failed
-    exit_code: int
-    wall_seconds: float
-    cpu_seconds: float  # of all its processes
-    lines: list[str]  # the last that it printed
-    errors: list[str]  # the last of its error stream, where its progress stands too
-    created_at: str  # UTC, ISO 8601
-    git: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rehearsal:
-    """Every command of the README and the tutorials, typed once."""
-
-    schema: ClassVar[str] = "rehearsal/1"
-    attempts: list[Attempt]
-    device_name: str
-    platform: str
-    cpu_cores: int
+        settings = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return " ".join([*settings, shlex.join([*DEV, *self.words])])
 
 
 def fences(text: str) -> Iterator[Fence]:
@@ -100,20 +59,3 @@ def typed(code: str) -> Iterator[Typed]:
 
 def _is_setting(word: str) -> bool:
     return re.match(r"[A-Z_]+=", word) is not None
-
-
-def page(rehearsal: Mapping[str, Any]) -> str:
-    """What became of every command, page by page."""
-    parts = ["# Commands", STORY.format(linked("rehearsal.json", PATH))]
-    for name, attempts in itertools.groupby(rehearsal["attempts"], lambda one: one["page"]):
-        rows = [["command", "what became of it", "time"], *map(_row, attempts)]
-        parts += [f"## `{name}`", markdown(rows)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _row(attempt: Mapping[str, Any]) -> list[str]:
-    outcome = attempt["outcome"]
-    if outcome == "refused":
-        outcome += f": {attempt['errors'][-1].removeprefix('error: ')}"
-    command = attempt["command"].replace("|", "\\|")
-    return [f"`{command}`", outcome, clock(attempt["wall_seconds"])]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+import rehearsal_tables
 import rehearse
 import tutorial_macros
 import typed_commands
@@ -17,7 +21,11 @@ from typed_commands import Typed
 from robotics_rl.errors import UsageError
 
 SERVES = "import time; print('serving', flush=True); time.sleep(60)"
-HANGS = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+HANGS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); " + SERVES
+CRASHES = f"""
+try: {SERVES}
+except KeyboardInterrupt: raise ValueError
+"""
 REFUSES = "import sys; print('error: give more', file=sys.stderr); sys.exit(2)"
 
 
@@ -38,7 +46,7 @@ def fence(*codes: str) -> str:
 
 
 def rehearsed() -> list[dict[str, Any]]:
-    attempts: list[dict[str, Any]] = read_strict_json(typed_commands.PATH)["attempts"]
+    attempts: list[dict[str, Any]] = read_strict_json(rehearsal_tables.PATH)["attempts"]
     return attempts
 
 
@@ -65,13 +73,15 @@ def test_only_some_are_typed_again_and_what_no_page_has_is_forgotten(clone: Path
         rehearse.main(["--only", "hello"])
 
 
-@pytest.mark.parametrize(("code", "outcome"), [(SERVES, "stopped"), (HANGS, "failed")])
+@pytest.mark.parametrize(
+    ("code", "outcome"), [(SERVES, "stopped"), (HANGS, "failed"), (CRASHES, "failed")]
+)
 def test_what_does_not_end_is_stopped(
     code: str, outcome: str, clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rehearse, "GRACE_SECONDS", 1.0)
-    attempt = rehearse.attempt(Typed({}, ["python", "-c", code]), "README.md", 2.0)
-    assert attempt.outcome == outcome
+    attempt = rehearse.attempt(Typed({}, ["python", "-c", code]), "README.md", 5.0)
+    assert (attempt.outcome, attempt.lines) == (outcome, ["serving"])
 
 
 def test_a_setting_before_a_command_is_part_of_it(clone: Path) -> None:
@@ -79,6 +89,31 @@ def test_a_setting_before_a_command_is_part_of_it(clone: Path) -> None:
     assert command == ({"A_B": "c d"}, ["python", "-c", "x"])
     tells = Typed({"A_B": "c d"}, ["python", "-c", "import os; print(os.environ['A_B'])"])
     assert rehearse.attempt(tells, "README.md", 20.0).lines == ["c d"]
+
+
+def test_what_ends_with_2_and_says_nothing_is_no_refusal(clone: Path) -> None:
+    silent = Typed({}, ["python", "-c", "raise SystemExit(2)"])
+    assert rehearse.attempt(silent, "README.md", 20.0).outcome == "failed"
+
+
+def test_a_rehearsal_that_is_stopped_leaves_nothing_running(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rehearse, "git_state", dict)  # which waits for a process too
+    outcomes = [KeyboardInterrupt, None]
+    interrupted = mock.patch.object(subprocess.Popen, "wait", autospec=True, side_effect=outcomes)
+    with interrupted as wait, pytest.raises(KeyboardInterrupt):
+        rehearse.attempt(Typed({}, ["python", "-c", SERVES]), "README.md", 20.0)
+    (process,) = {call.args[0] for call in wait.call_args_list}
+    assert process.wait(10) == -signal.SIGKILL
+
+
+def test_the_page_says_why_a_command_was_refused(clone: Path) -> None:
+    Path("README.md").write_text(fence(REFUSES.replace("more", "a|b")))
+    rehearse.main([])
+    text = rehearsal_tables.page(read_strict_json(rehearsal_tables.PATH))
+    assert "| refused: give a\\|b | 0:0" in text
+    assert "## `README.md`" in text
 
 
 def test_no_time_is_refused(clone: Path) -> None:

@@ -54,10 +54,10 @@ class Student(PixelSAC):
     def explore(self, inputs: Tensor) -> Tensor:
         """What the student holds to be right."""
         action: Tensor = torch.tanh(self.actor.mu(self.actor.latent_pi(inputs)))
-        return action.float()
+        return action
 
     def see(self, batch: Views) -> Lesson:  # type: ignore[override]
-        """What the student makes of a batch."""
+        """What the student makes of a batch, in single precision: places are what it learns."""
         features = self._features(self.actor, batch.windows[:, : -batch.channels], batch.vectors)
         _, places, _ = self._scaled(batch.vectors)
         return Lesson(features, batch.actions, places)
@@ -65,7 +65,7 @@ class Student(PixelSAC):
     def update(self, batch: Lesson) -> None:  # type: ignore[override]
         """One step towards what the teacher does, and towards telling where the object is."""
         imitation = mse_loss(self.explore(batch.features), batch.actions)
-        place = mse_loss(self.place_head(batch.features).float(), batch.places)
+        place = mse_loss(self.place_head(batch.features), batch.places)
         [group] = self.actor.optimizer.param_groups
         # Smaller and smaller steps, down to none: what remains does not hang on the last batches.
         group["lr"] = self.lr_schedule(1) * (1 - self.num_timesteps / self._total_timesteps)

@@ -51,7 +51,7 @@ class Overlapped(OffPolicyAlgorithm):
         normalizer: scales numbers that all networks see.
         random_action_prob: probability of a uniformly random action while collecting.
         synchronous: step and learn in turns, for debugging.
-        bf16: compute forward passes in bfloat16 where torch's autocast would.
+        bf16: compute in bfloat16 where torch's autocast would.
         settings: what the Stable-Baselines3 class takes.
     """
 
