@@ -1,8 +1,9 @@
 """How fast policies that see are trained: our pipeline, and the plain one it takes the place of.
 
 The plain one draws 480 pixels a side and makes them 84, one environment after the other, and keeps
-whole stacks in Stable-Baselines3's dictionary buffer, twice. Everything else is equal: tasks,
-networks, batches, and one gradient step per 4 environment steps.
+whole stacks in Stable-Baselines3's dictionary buffer, twice. It computes in single precision; ours,
+by default, in bfloat16 where there are units for it. Everything else is equal: tasks, networks,
+batches, and one gradient step per 4 environment steps.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,11 @@ _PALETTE = 256  # colours; a quarter of the bytes, and nobody sees it
 Points = tuple[Sequence[float], Sequence[float]]  # x and y
 
 
+def in_style() -> AbstractContextManager[None]:
+    """The style, for what others draw within it."""
+    return matplotlib.rc_context(STYLE)
+
+
 @contextmanager
 def figure(path: Path, width: float, height: float, caption: str = "") -> Iterator[Figure]:
     """A figure to draw on, written to ``path`` as PNG afterwards.
@@ -47,7 +52,7 @@ def figure(path: Path, width: float, height: float, caption: str = "") -> Iterat
     Raises:
         UsageError: the file cannot be written.
     """
-    with matplotlib.rc_context(STYLE):
+    with in_style():
         drawn = Figure(figsize=(width, height), layout="constrained")
         yield drawn
         if caption:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robotics_rl.artifacts import read_json
+from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.progress import clock
 from robotics_rl.recipes import origins
@@ -63,6 +63,12 @@ def linked(text: str, path: Path) -> str:
     folder = EvalSettings.results_dir
     place = path.relative_to(folder) if path.is_relative_to(folder) else Path("..", path)
     return f"[{text}]({place.as_posix()})"
+
+
+def trained_in(evaluation: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """How long a policy was trained, as a link to its command, settings and versions."""
+    took = clock(metadata["training"]["wall_seconds"])
+    return linked(took, metadata_path(Path(evaluation["checkpoint"])))
 
 
 def over_seeds(

@@ -169,7 +169,7 @@ def _beside_ppo() -> Found | None:
 
 
 def _sparse(env_id: str) -> Found | None:
-    for task, document in chapter5_tables.comparisons():
+    for task, _, document in chapter5_tables.comparisons():
         if task == env_id:
             groups = (_group(*one) for one in document["groups"].items())
             path = comparison_path(ch04.CHAPTER, env_id, str(RESULTS), None)

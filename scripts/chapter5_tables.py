@@ -14,7 +14,7 @@ from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores, linked, over_seeds
+from robotics_rl.reporting import cores, linked, over_seeds, trained_in
 from robotics_rl.solving_tables import spread
 
 RESULTS = Path(EvalSettings.results_dir)
@@ -24,18 +24,18 @@ AFTER_MORE = {
 }
 
 
-def comparisons() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Task and document of every comparison of HER with no HER."""
+def comparisons() -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """Task, path and document of every comparison of HER with no HER."""
     for env_id in (ch04.REACH, ch04.PUSH):
         path = comparison_path(ch04.CHAPTER, env_id, EvalSettings.results_dir, None)
         if path.exists():
-            yield env_id, read_json(path)
+            yield env_id, path, read_json(path)
 
 
 def headlines() -> Rows:
     """Rows of the README's table: HER beside no HER and beside doing nothing."""
     rows = []
-    for env_id, document in comparisons():
+    for env_id, _, document in comparisons():
         seeds = document["seeds"]
         steps = document["trainings"]["HER"]["total_steps"]
         rates = [
@@ -78,7 +78,7 @@ def trainings() -> Rows:
                 result["env_id"],
                 f"[{how}, seed {metadata['seed']}]({path.relative_to(RESULTS)})",
                 f"{metadata['steps_done']:,}",
-                f"{clock(metadata['training']['wall_seconds'])} on {cores(metadata)}",
+                f"{trained_in(result, metadata)} on {cores(metadata)}",
                 f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
                 f"{mean['success_rate_unsolved_start']:.2f}",
                 f"{mean['return_mean']:.2f}",

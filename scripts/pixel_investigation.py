@@ -256,8 +256,9 @@ def draw_encoders(path: Path) -> None:
     torch.manual_seed(0)
     # What the lab says of its measurements and of its file is for its own mode.
     with artifacts.atomic_write(path) as temporary, redirect_stdout(io.StringIO()):
-        for _ in compare_nature(temporary):
-            pass
+        with plotting.in_style():
+            for _ in compare_nature(temporary):
+                pass
         plotting.shrink(temporary)
     print(f"OK: wrote {path}", flush=True)
 

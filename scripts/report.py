@@ -213,8 +213,9 @@ def _chapter5() -> Iterator[str]:
     """Sparse tasks: every policy, HER beside no HER, the sweep, and what went wrong before."""
     if len(rows := chapter5_tables.trainings()) > 1:
         yield from (f"## {ch04_her_sparse_reach_push.CARD.title}", markdown(rows))
-    for env_id, document in chapter5_tables.comparisons():
-        yield f"### HER and no HER on {env_id}"
+    for env_id, path, document in chapter5_tables.comparisons():
+        yield f"### {linked(f'HER and no HER on {env_id}', path)}"
+        yield f"Made by `{shlex.join(document['command'])}`."
         yield markdown(chapter5_tables.comparison(document))
         yield f"Book: {book_figures.RESULTS[env_id].text}."
         yield f"**Why not the book's figures?** {chapter5_tables.differences(env_id, document)}"
@@ -242,7 +243,8 @@ def _sweep(analysis: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _floors() -> str:
-    rows = [["baseline", "environment", "success", "started solved", "return", "distance (m)"]]
+    rows = [["baseline", "environment", "success", "started solved", "return", "distance (m)",
+             "command"]]  # fmt: skip
     for path in sorted(Path(EvalSettings.results_dir).glob("*_eval.json")):
         document = read_json(path)
         if document["checkpoint"]:
@@ -257,6 +259,7 @@ def _floors() -> str:
                 f"{mean['n_started_solved']} of {document['n_episodes']}",
                 f"{mean['return_mean']:.2f}",
                 f"{mean['final_distance_mean']:.3f}",
+                f"`{shlex.join(document['command'])}`",
             ]
         )
     return markdown(rows)

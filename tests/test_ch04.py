@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -54,9 +55,11 @@ def test_the_results_page_shows_every_policy_and_what_hindsight_gives(
     mean = read_strict_json(path)["aggregate"]
     cells = dict(zip(header, rows[3], strict=True))
     assert cells["policy"].endswith(f"({path.name})")
+    metadata = "../checkpoints/sac_her_FetchReach-v4_seed1.meta.json"
+    assert re.fullmatch(rf"\[0:\d\d\]\({metadata}\) on \d cores?", cells["training"])
     assert cells["success"].startswith(f"{mean['success_rate']:.2f} (")
     assert cells["return"] == f"{mean['return_mean']:.2f}"
-    [(env_id, document)] = chapter5_tables.comparisons()
+    [(env_id, _, document)] = chapter5_tables.comparisons()
     assert env_id == ch04.REACH
     table = chapter5_tables.comparison(document)
     assert table[0] == ["metric", "HER", "no-HER", "do nothing", "random"]

@@ -21,6 +21,7 @@ ONE_OF_EACH = (
     "ppo_FetchReachDense-v4_seed0",
     "sac_her_FetchPush-v4_seed0",
     "step4/ch09_manip_criticEnc_FetchPush-v4_seed0",
+    "ch09_distill_close_FetchPush-v4_seed0",
 )
 # Runs each block given, and prints what each left in `info`.
 WITHOUT_THE_PROJECT = """

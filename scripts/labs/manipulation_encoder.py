@@ -321,7 +321,8 @@ def compare_nature(path: Path) -> Claims:
     panels[0, 4].text(0.5, 0.5, "flatten: 3136 numbers\nlinear: 512 features", ha="center")
     panels[0, 4].axis("off")
     panels[1, 4].set_xlabel("spatial softmax: 64 features")
-    figure.suptitle("Untrained encoders: what part of a cell's activity the block changes")
+    what = "what part of a cell's activity the block changes, from none (white) to 70 % (black)"
+    figure.suptitle(f"Encoders with their first random weights: {what}")
     figure.savefig(path, format="png", dpi=150)
     print(f"wrote {path}")
     (*nature, far), (*ours, near) = last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from films import (
     make,
     numbers,
 )
+from gymnasium.spaces import Box, Dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_augmentation import DrQDictReplayBuffer
 from pixel_wrapper import PixelReplayBuffer
 from scipy import stats
 
@@ -153,6 +156,31 @@ def test_stacks_are_those_that_the_lab_s_buffer_keeps_whole() -> None:
     for name in ("pixels", "next_pixels", "actions", "rewards"):
         assert np.array_equal(getattr(batch, name), lab.columns[name][rows].numpy()), name
     assert np.array_equal(batch.desired_goals, lab.columns["goals"][rows].numpy())
+
+
+def test_stacks_are_those_that_the_lab_s_dictionary_buffer_gives() -> None:
+    shape = replace(SMALL, n_envs=1)
+    replay, film = make(shape, hindsight=None), Film(shape, 7)
+    sizes = {"proprioception": shape.proprioception, "achieved_goal": 3, "desired_goal": 3}
+    parts: dict[str, Any] = {name: Box(-np.inf, np.inf, (n,)) for name, n in sizes.items()}
+    seen = Dict({"pixels": Box(0, 255, (shape.frame_stack * 3, 2, 2), np.uint8), **parts})
+    acts = Box(-np.inf, np.inf, (shape.action,))
+    lab = DrQDictReplayBuffer(100, seen, acts, aug_fn=lambda images: images)
+    for _ in range(40):
+        before, actions, rewards, dones, after = film.step()
+        replay.store.add(before, actions, rewards, dones, after)
+        lab.add(before, after, actions, rewards, dones, [{}])
+    batch = replay.sample(200)
+    drawn: Any = lab._get_samples  # of given rows, in place of random ones
+    with mock.patch.object(lab, "_get_samples", lambda _, env: drawn(numbers(batch), env)):
+        theirs = lab.sample(200)
+    for ours, name in (("pixels", "pixels"), ("proprioception", "proprioception"),
+                       ("achieved_goals", "achieved_goal")):  # fmt: skip
+        assert np.array_equal(getattr(batch, ours), theirs.observations[name]), name
+        after_ours = getattr(batch, f"next_{ours}")
+        assert np.array_equal(after_ours, theirs.next_observations[name]), name
+    assert np.array_equal(batch.desired_goals, theirs.observations["desired_goal"])
+    assert np.array_equal(batch.rewards, theirs.rewards[:, 0])
 
 
 def test_episodes_that_the_environments_broke_off_are_forgotten() -> None:

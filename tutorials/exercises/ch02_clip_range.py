@@ -8,6 +8,10 @@ TAGS = {"0.1": "clip0.1", "0.2": "fastpath", "0.4": "clip0.4"}  # 0.2 is the pub
 
 print("clip_range  90 % success at step  approx_kl  clip_fraction  success  return      mm")
 for clip_range, tag in TAGS.items():
+    result = Path("results", tag, "ch02_ppo_fetchreachdense-v4_seed0_eval.json")
+    if not result.exists():
+        print(f"{clip_range:<10}is not trained yet")
+        continue
     path = Path("runs", tag, "ppo", "FetchReachDense-v4", "seed0", "curves.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -15,7 +19,6 @@ for clip_range, tag in TAGS.items():
     divergence, clipped = (float(rows[-1][name]) for name in ("approx_kl", "clip_fraction"))
     print(f"{clip_range:<10}{solved:22,}{divergence:11.3f}{clipped:15.2f}", end="")
 
-    path = Path("results", tag, "ch02_ppo_fetchreachdense-v4_seed0_eval.json")
-    mean = json.loads(path.read_text())["aggregate"]
+    mean = json.loads(result.read_text())["aggregate"]
     distance = 1000 * mean["final_distance_mean"]
     print(f"{mean['success_rate']:9.2f}{mean['return_mean']:8.2f}{distance:8.1f}")

@@ -9,4 +9,4 @@ for algo in ("ppo", "sac"):
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         solved = [int(row["env_steps"]) for row in rows if float(row["success_rate"] or 0) >= 0.9]
-        print(f"{algo}, seed {seed}: {solved[0]:8,} steps")
+        print(f"{algo}, seed {seed}: {f'{solved[0]:8,} steps' if solved else '   never'}")
