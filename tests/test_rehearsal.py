@@ -121,6 +121,27 @@ def test_no_time_is_refused(clone: Path) -> None:
         rehearse.main(["--limit", "0"])
 
 
+PIXEL_LABS = ("pixel_wrapper", "visual_encoder", "manipulation_encoder", "image_augmentation",
+              "drqv2_sac_policy")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("typed", "most_seconds"),
+    [
+        (["python scripts/ch09_pixel_push.py demo --seed 0"], 600),
+        (["python scripts/capture_proposal_figures.py all"], 300),
+        ([f"python scripts/labs/{lab}.py --verify" for lab in PIXEL_LABS], 90),
+    ],
+)
+def test_a_reader_waits_no_longer_than_was_promised(
+    typed: list[str], most_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    found = {one["command"].partition("dev.sh ")[2]: one for one in rehearsed()}
+    assert [found[one]["outcome"] for one in typed] == ["done"] * len(typed)
+    assert sum(found[one]["wall_seconds"] for one in typed) <= most_seconds
+
+
 def test_every_command_of_the_pages_was_typed_and_none_failed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
