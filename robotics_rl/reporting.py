@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from robotics_rl import options
 from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.progress import clock
@@ -19,6 +20,8 @@ from robotics_rl.schemas import (
     SweepAnalysis,
     SweepSetting,
 )
+
+NO_MATTER = ("cuda_graphs",)  # settings that change no outcome
 
 
 def evaluation_table(result: Evaluation) -> str:
@@ -69,6 +72,21 @@ def trained_in(evaluation: Mapping[str, Any], metadata: Mapping[str, Any]) -> st
     """How long a policy was trained, as a link to its command, settings and versions."""
     took = clock(metadata["training"]["wall_seconds"])
     return linked(took, metadata_path(Path(evaluation["checkpoint"])))
+
+
+def other_settings(metadata: Mapping[str, Any], settings: TrainSettings) -> dict[str, Any]:
+    """What a training had otherwise than ``settings``, where that can matter."""
+    used, values = metadata["hyperparameters"], settings.flat_hyperparameters()
+    names = sorted(used.keys() & values.keys() - set(NO_MATTER))
+    return {name: used[name] for name in names if used[name] != values[name]}
+
+
+def typed_settings(settings: Mapping[str, Any]) -> str:
+    """Settings for a table, as they would be typed: ```gamma` 0.95, `net_arch` 64,64``."""
+    return ", ".join(
+        f"`{name}` {options.as_typed(tuple(value) if isinstance(value, list) else value)}"
+        for name, value in settings.items()
+    )
 
 
 def over_seeds(

@@ -9,12 +9,19 @@ import book_figures
 import ch04_her_sparse_reach_push as ch04
 from benchmark_tables import Rows
 
-from robotics_rl import artifacts
+from robotics_rl import artifacts, config
 from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores, linked, over_seeds, trained_in
+from robotics_rl.reporting import (
+    cores,
+    linked,
+    other_settings,
+    over_seeds,
+    trained_in,
+    typed_settings,
+)
 from robotics_rl.solving_tables import spread
 
 RESULTS = Path(EvalSettings.results_dir)
@@ -64,8 +71,8 @@ def _seconds(document: dict[str, Any]) -> float:
 
 def trainings() -> Rows:
     """A row per published policy of the chapter."""
-    rows = [["task", "policy", "steps", "training", "success", "of what did not start solved",
-             "return", "distance (m)"]]  # fmt: skip
+    rows = [["task", "policy", "not as its recipe", "steps", "training", "success",
+             "of what did not start solved", "return", "distance (m)"]]  # fmt: skip
     for path, result in artifacts.checkpoint_evaluations(EvalSettings.results_dir):
         if not path.name.startswith(f"{ch04.CHAPTER}_"):
             continue
@@ -77,6 +84,7 @@ def trainings() -> Rows:
             [
                 result["env_id"],
                 f"[{how}, seed {metadata['seed']}]({path.relative_to(RESULTS)})",
+                _changed(metadata) or "nothing",
                 f"{metadata['steps_done']:,}",
                 f"{trained_in(result, metadata)} on {cores(metadata)}",
                 f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
@@ -86,6 +94,17 @@ def trainings() -> Rows:
             ]
         )
     return rows
+
+
+def _changed(metadata: dict[str, Any]) -> str:
+    """Settings that flags gave."""
+    recipe = {"recipe": metadata["recipe"]}
+    algo, env_id = metadata["algo"], metadata["env_id"]
+    settings = config.resolve(algo, env_id, recipe, her=metadata["her"], chapter=ch04.CHAPTER)
+    changed = other_settings(metadata, settings)
+    if "ent_coef" in changed:
+        changed.pop("target_entropy", None)  # nothing aims at it
+    return typed_settings(changed)
 
 
 def comparison(document: dict[str, Any]) -> Rows:

@@ -12,14 +12,14 @@ import pixel_miniature
 import pixel_probe
 from benchmark_tables import Rows
 from book_figures import Found
-from pixel_investigation import LENGTHS, STEPS, other_settings
+from pixel_investigation import LENGTHS, STEPS
 
 from robotics_rl import artifacts, options
 from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.config import EvalSettings
 from robotics_rl.curves import read_curves
 from robotics_rl.progress import clock
-from robotics_rl.reporting import linked, machine, trained_in
+from robotics_rl.reporting import linked, machine, other_settings, trained_in, typed_settings
 
 Document = dict[str, Any]
 RESULTS = Path(EvalSettings.results_dir)
@@ -101,7 +101,7 @@ def policies() -> Rows:
                 f"[{metadata['run_name']}, seed {metadata['seed']}]({path.relative_to(RESULTS)})",
                 "no" if settings.get("policy_inputs") == HIDDEN else "yes",
                 settings.get("camera", "none"),
-                _typed(other_settings(metadata, recipe)) or "nothing",
+                typed_settings(other_settings(metadata, recipe)) or "nothing",
                 f"{metadata['steps_done']:,}",
                 f"{metadata['gradient_steps']:,}",
                 f"{trained_in(result, metadata)} on {machine(metadata)}",
@@ -171,14 +171,7 @@ def _in_training(path: Path) -> str:
 
 
 def _not_the_book_s(used: Mapping[str, Any]) -> str:
-    return f"Settings that are not the book's: {_typed(used)}." if used else ""
-
-
-def _typed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"`{name}` {options.as_typed(tuple(value) if isinstance(value, list) else value)}"
-        for name, value in settings.items()
-    )
+    return f"Settings that are not the book's: {typed_settings(used)}." if used else ""
 
 
 def commands(step: str) -> list[str]:

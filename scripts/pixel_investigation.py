@@ -13,8 +13,9 @@ from typing import Any
 from robotics_rl import artifacts, chapters, cli, options, plotting, rendering
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.chapters import Card
-from robotics_rl.config import EvalSettings, Run, TrainSettings
+from robotics_rl.config import EvalSettings, Run
 from robotics_rl.errors import UsageError
+from robotics_rl.reporting import other_settings
 
 SMOKE_TEST = "smoke-test"  # the tag of trainings that show nothing but that all runs
 # The book's pictures show the goal, and its networks compute in single precision.
@@ -36,7 +37,6 @@ LENGTHS: dict[str, dict[str, Any]] = {
     "2": {"total_steps": 5_000_000, **_MORE_MEMORY},
     "4": {"total_steps": 1_500_000, **_MORE_MEMORY},
 }
-NO_MATTER = ("cuda_graphs",)  # settings that change no outcome
 SAYS = {
     "control": "told the state",
     "0": "NatureCNN",
@@ -214,13 +214,6 @@ def _is_of_book(card: Card, step: str, metadata: Path) -> bool:
         return False
     made, book = artifacts.read_json(metadata), card.settings({**STEPS[step], **LENGTHS[step]})
     return made["steps_done"] >= book.run.total_steps and not other_settings(made, book)
-
-
-def other_settings(metadata: Mapping[str, Any], book: TrainSettings) -> dict[str, Any]:
-    """What a training had otherwise than the book, where that can matter."""
-    used, values = metadata["hyperparameters"], book.flat_hyperparameters()
-    names = sorted(used.keys() & values.keys() - set(NO_MATTER))
-    return {name: used[name] for name in names if used[name] != values[name]}
 
 
 def longest(curves: Sequence[Curve]) -> Curve:

@@ -14,6 +14,7 @@ from unittest import mock
 
 import book_figures
 import book_table
+import chapter9_tables
 import pytest
 from support import ROOT, edit_json, read_strict_json
 
@@ -181,7 +182,19 @@ def test_policies_that_see_say_what_is_not_the_book_s(published: None) -> None:
     assert "step4/ch09_manip_criticEnc_FetchPush-v4_seed0_eval.json" in measured
     assert "`camera` close" in why
     assert "`frame_stack`" not in why
-    assert row("pixels_control")[0].startswith(MISSING)
+    measured, why = row("pixels_control")
+    assert "fast/ch09_fullState_FetchPush-v4_seed0_eval.json" in measured
+    assert "`n_envs` 28" in why
+
+
+def test_a_training_whose_policy_is_not_published_is_told_by_its_curve(
+    published: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured, why = row("pixels_0")
+    assert measured.startswith("[success 0.08 after 200,004 steps](../runs/step4/ch09_nature/")
+    assert why == chapter9_tables.CURVE_ALONE
+    monkeypatch.setattr(chapter9_tables, "RUNS", Path("nowhere"))
+    assert row("pixels_0")[0].startswith(MISSING)
 
 
 def test_the_milestones_of_a_curve_are_placed_by_the_book_s_ranges(
