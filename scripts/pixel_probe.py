@@ -7,10 +7,11 @@ reinforcement learning is in the way: what is not found here will not be found t
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,13 +156,18 @@ def learn_all(
     torch.set_num_threads(1)
     # Weights are drawn here, from the one random stream that there is, and not side by side.
     networks = {key: build(*key, plan) for key in product(plan.encoders, seeds)}
+    stopped = Event()
     with ThreadPoolExecutor(usable_cores()) as pool:
         learning = {
-            pool.submit(learn, network, key[1], plan, seen, unseen): key
+            pool.submit(learn, network, key[1], plan, seen, unseen, stopped): key
             for key, network in networks.items()
         }
-        for future in as_completed(learning):
-            yield *learning[future], future.result()
+        try:
+            for future in as_completed(learning):
+                yield *learning[future], future.result()
+        finally:  # by Ctrl-C, too, which the pool would answer when everything is learned
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def build(encoder: str, seed: int, plan: Plan) -> "nn.Module":
@@ -188,9 +194,13 @@ def build(encoder: str, seed: int, plan: Plan) -> "nn.Module":
 
 
 def learn(
-    network: "nn.Module", seed: int, plan: Plan, seen: Pictures, unseen: Pictures
+    network: "nn.Module", seed: int, plan: Plan, seen: Pictures, unseen: Pictures, stopped: Event
 ) -> NDArray[np.float64]:
-    """Learn places from the pictures seen; (2,), how far off those of the unseen are, metres."""
+    """Learn places from the pictures seen; (2,), how far off those of the unseen are, metres.
+
+    Raises:
+        CancelledError: ``stopped`` was set meanwhile.
+    """
     import torch
     from torch.nn.functional import mse_loss
 
@@ -201,6 +211,8 @@ def learn(
     falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, plan.n_updates)
     batches = np.random.default_rng(seed)
     for _ in range(plan.n_updates):
+        if stopped.is_set():
+            raise CancelledError
         batch = torch.from_numpy(batches.integers(len(frames), size=plan.batch_size))
         loss = mse_loss(_told(network, frames[batch]), wanted[batch])
         optimizer.zero_grad()

@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -195,23 +198,40 @@ def _in_another_process(code: str) -> list[Any]:
         return list(saved.values())
 
 
+def large_blocks(n: int, seed: int) -> pixel_probe.Pictures:
+    """Pictures that need no simulation."""
+    rng = np.random.default_rng(seed)
+    frames = np.zeros((n, 3, 84, 84), dtype=np.uint8)
+    corners = rng.integers(0, 68, (n, 2))
+    for frame, (down, right) in zip(frames, corners, strict=True):
+        frame[:, down : down + 16, right : right + 16] = 255
+    places = np.zeros((n, 2, 3))
+    places[:, :, :2] = corners[:, None] / 200 - 0.17
+    return pixel_probe.Pictures(frames, places)
+
+
+def test_ctrl_c_stops_what_a_probe_is_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Future[Any]] = []
+
+    def interrupted(futures: dict[Future[Any], Any]) -> Iterator[Future[Any]]:
+        begun.extend(futures)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pixel_probe, "as_completed", interrupted)
+    plan = pixel_probe.Plan(n_updates=1_000, batch_size=16, num_filters=8)
+    pictures = large_blocks(16, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        next(pixel_probe.learn_all(plan, (0, 1), pictures, pictures))
+    assert len(begun) == 2 * len(pixel_probe.ENCODERS)
+    assert all(one.cancelled() or isinstance(one.exception(), CancelledError) for one in begun)
+
+
 @pytest.mark.parametrize("encoder", pixel_probe.ENCODERS)
 def test_a_large_block_is_found(encoder: str) -> None:
-    rng = np.random.default_rng(0)
-
-    def pictures(n: int) -> pixel_probe.Pictures:
-        frames = np.zeros((n, 3, 84, 84), dtype=np.uint8)
-        corners = rng.integers(0, 68, (n, 2))
-        for frame, (down, right) in zip(frames, corners, strict=True):
-            frame[:, down : down + 16, right : right + 16] = 255
-        places = np.zeros((n, 2, 3))
-        places[:, :, :2] = corners[:, None] / 200 - 0.17
-        return pixel_probe.Pictures(frames, places)
-
-    seen, unseen = pictures(64), pictures(16)
+    seen, unseen = large_blocks(64, seed=0), large_blocks(16, seed=1)
     plan = pixel_probe.Plan(n_updates=120, batch_size=16, num_filters=8)
     network = pixel_probe.build(encoder, 0, plan)
-    error = pixel_probe.learn(network, 0, plan, seen, unseen)
+    error = pixel_probe.learn(network, 0, plan, seen, unseen, Event())
     assert (error < 0.7 * pixel_probe.unguided_error(seen, unseen)).all()
 
 
