@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import subprocess
@@ -150,4 +151,5 @@ def test_every_command_of_the_pages_was_typed_and_none_failed(
     assert list(outcomes) == list(rehearse._wanted()), "run scripts/rehearse.py in a fresh clone"
     assert [text for text, one in outcomes.items() if one["outcome"] == "failed"] == []
     refused = [one["errors"][-1] for one in outcomes.values() if one["outcome"] == "refused"]
-    assert [why for why in refused if "GPU" not in why] == []
+    lacking = re.compile("needs an NVIDIA GPU|train it first|make them with|train, then eval")
+    assert [why for why in refused if not lacking.search(why)] == []
