@@ -13,11 +13,12 @@ PATH = Path("results", "rehearsal.json")
 PAGE = Path("results", "commands.md")
 STORY = """\
 Every command that stands in a block of the README or of the tutorials, typed in a clone. A command
-was *stopped* by Ctrl-C, as a reader would, after the time beside it: a server, or a training of
-minutes to days. What such trainings come to when they run to their end, with the time they take,
-stands among the [results](README.md). A command that was *refused* said why in one line: it lacks a
-GPU, or what a command before it would have made, had it not been stopped. Of a loop over seeds, the
-first was typed. What each printed last is kept in {}, which `python scripts/rehearse.py` makes."""
+was *stopped* by Ctrl-C, as a reader would, after the time beside it: a server, all tests, or a
+training of minutes to days. What such trainings come to when they run to their end, with the time
+they take, stands among the [results](README.md). A command that was *refused* said why in one line:
+it lacks a GPU, or what a command before it would have made, had it not been stopped. Of a loop over
+seeds, the first was typed. What each printed last is kept in {}, which
+`python scripts/rehearse.py` makes."""
 
 
 @dataclass(frozen=True, kw_only=True)
