@@ -5,6 +5,7 @@ itself is stopped, as by Ctrl-C. With `--only`, what became of the other command
 """
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -31,6 +32,8 @@ GRACE_SECONDS = 60.0  # to save a training in, or to end a server
 # With what commands end that Ctrl-C has stopped: servers, pytest, trainings, and what has no say.
 STOPPED = (0, 2, 128 + signal.SIGINT, -signal.SIGINT)
 N_LINES = 12
+# That lead from the root of a machine.
+FOLDERS = re.compile(r"(?:\bfile:/*|(?<![\w.:/*-])/)(?:[\w.+-]+/)+")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -146,8 +149,12 @@ def _file() -> IO[str]:
 
 def _last_lines(file: IO[str]) -> list[str]:
     file.seek(0)
-    here = f"{Path.cwd()}/"  # a reader's is another
-    return file.read().replace(here, "").splitlines()[-N_LINES:]
+    return without_machine(file.read()).splitlines()[-N_LINES:]
+
+
+def without_machine(text: str) -> str:
+    """Text that names files from the repository's root, and those outside by their bare names."""
+    return FOLDERS.sub("", text.replace(f"{Path.cwd()}/", ""))
 
 
 if __name__ == "__main__":

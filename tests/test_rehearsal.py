@@ -46,8 +46,8 @@ def fence(*codes: str) -> str:
     return "```bash\n" + "\n".join(lines) + "\n```\n"
 
 
-def rehearsed() -> list[dict[str, Any]]:
-    attempts: list[dict[str, Any]] = read_strict_json(rehearsal_tables.PATH)["attempts"]
+def rehearsed(folder: Path = Path()) -> list[dict[str, Any]]:
+    attempts: list[dict[str, Any]] = read_strict_json(folder / rehearsal_tables.PATH)["attempts"]
     return attempts
 
 
@@ -115,6 +115,26 @@ def test_the_page_says_why_a_command_was_refused(clone: Path) -> None:
     text = rehearsal_tables.page(read_strict_json(rehearsal_tables.PATH))
     assert "| refused: give a\\|b | 0:0" in text
     assert "## `README.md`" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("/usr/lib/python3/threading.py:331: it", "threading.py:331: it"),
+        ("Location 'file:///srv/simple/idna/' is ignored", "Location '' is ignored"),
+        ("OK: wrote checkpoints/mine/x.zip, 3/4 of https://a.org/b/c", None),
+        ("TensorBoard at http://localhost:6006/ (CTRL+C)", None),
+    ],
+)
+def test_what_is_kept_names_no_machine(said: str, kept: str | None, clone: Path) -> None:
+    assert rehearse.without_machine(said) == (kept or said)
+    assert rehearse.without_machine(f"in {clone}/runs/x.csv") == "in runs/x.csv"
+
+
+def test_no_machine_is_named_by_what_is_published() -> None:
+    for one in rehearsed(ROOT):
+        for line in one["lines"] + one["errors"]:
+            assert rehearse.without_machine(line) == line
 
 
 def test_no_time_is_refused(clone: Path) -> None:
