@@ -86,7 +86,7 @@ def planned_steps(settings: TrainSettings) -> int:
 def _check_spaces(settings: TrainSettings, env: Env) -> None:
     try:
         get_obs_shape(env.observation_space)
-    except NotImplementedError:
+    except NotImplementedError:  # how Stable-Baselines3 says that it knows no such space
         raise UsageError(
             f"no policy here takes the observation space of {settings.env_id} "
             f"({type(env.observation_space).__name__}); choose one that observes arrays"

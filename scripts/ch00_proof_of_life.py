@@ -105,7 +105,7 @@ def passes(name: str, plan: Plan) -> bool:
         return False
     except (UsageError, Interrupted):
         raise
-    except Exception:
+    except Exception:  # raised again: only its test's name and what to do are added
         print(f"FAIL: {name}: the traceback says where; {REINSTALL}", flush=True)
         raise
     return True
@@ -136,7 +136,7 @@ def list_envs(plan: Plan) -> None:
             env = envs.make_env(env_id)
             observation, _ = env.reset(seed=plan.seed)
             env.close()
-        except Exception as error:
+        except Exception as error:  # versions that do not fit break anywhere, and it says where
             reason = f"{type(error).__name__}: {error}"
             raise ProofError(
                 f"{env_id} cannot be made ({reason}) with {_versions()}; {REINSTALL}"
