@@ -340,10 +340,10 @@ def compare_groups(
         same_steps: whether the groups must have been trained equally long.
     """
     results_dir, tag = given.get("results_dir", EvalSettings.results_dir), given.get("run_tag")
-    first = next(path for by_seed in groups.values() for path in by_seed.values())
-    floors = baselines(env_id, results_dir, tag, artifacts.read_json(first)["seeds"])
-    from robotics_rl.comparison import compare  # scipy takes a second
+    from robotics_rl.comparison import compare, read_alike  # scipy takes a second
 
+    documents, _ = read_alike(groups, same_steps=same_steps)  # refuses before a floor is played
+    floors = baselines(env_id, results_dir, tag, next(iter(documents.values()))["seeds"])
     comparison = compare(groups, floors, env_id, same_steps=same_steps)
     path = comparison_path(chapter, env_id, results_dir, tag)
     same = ("seeds", "n_episodes", "sources", "trainings")

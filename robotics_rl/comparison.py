@@ -15,6 +15,8 @@ from robotics_rl.statistics import (
 )
 from robotics_rl.versions import gather_versions
 
+Key = tuple[str, int]  # group and training seed
+
 CLEAR = 0.5  # difference of success rates that nobody doubts
 
 # metric of an evaluation's aggregate → its value in one episode; None where it does not count
@@ -45,33 +47,12 @@ def compare(
         same_steps: whether the groups must have been trained equally long.
 
     Raises:
-        UsageError: an evaluation is missing, they were not played alike (the same episodes, with
-            or without noise), or seeds of a group were not trained alike.
+        UsageError: as ``read_alike``, and where a floor is of other episodes.
     """
-    paths = {
-        (name, seed): path for name, by_seed in groups.items() for seed, path in by_seed.items()
-    }
-    missing = [str(path) for path in paths.values() if not path.exists()]
-    if missing:
-        raise UsageError(f"no evaluation of: {', '.join(missing)}; train and evaluate these first")
-    documents = {key: artifacts.read_json(path) for key, path in paths.items()}
+    documents, trainings = read_alike(groups, same_steps=same_steps)
     floors = {name: artifacts.read_json(path) for name, path in baselines.items()}
-    trainings = {}
-    for name in groups:
-        first, *others = (doc for (group, _), doc in documents.items() if group == name)
-        for other in others:
-            _require_same_training(first, other)
-        trainings[name] = _training(first)
-    if same_steps:
-        _require_same_steps(trainings)
-    by_path = {path: documents[key] for key, path in paths.items()}
-    by_path |= {path: floors[name] for name, path in baselines.items()}
-    episodes = next(iter(by_path.values()))["seeds"]
-    for path, document in by_path.items():
-        if document["seeds"] != episodes:
-            raise UsageError(f"{path} is of other episodes than the rest; use the same for all")
-    if len({document["deterministic"] for document in documents.values()}) > 1:
-        raise UsageError("some were evaluated with noise and some without; evaluate them alike")
+    episodes = next(iter(documents.values()))["seeds"]
+    _require_same_episodes({baselines[name]: floor for name, floor in floors.items()}, episodes)
     defined = [
         metric
         for metric in METRICS
@@ -96,11 +77,58 @@ def compare(
             name: {metric: document["aggregate"][metric] for metric in defined}
             for name, document in floors.items()
         },
-        sources=[path.as_posix() for path in (*paths.values(), *baselines.values())],
+        sources=[path.as_posix() for path in (*_paths(groups).values(), *baselines.values())],
         command=command_line(),
         git=git_state(),
         versions=gather_versions(),
     )
+
+
+def read_alike(
+    groups: Mapping[str, Mapping[int, Path]], *, same_steps: bool = True
+) -> tuple[dict[Key, dict[str, Any]], dict[str, dict[str, Any] | None]]:
+    """The evaluations of every group and seed, and how each group was trained.
+
+    Args:
+        groups: name → training seed → evaluation JSON.
+        same_steps: whether the groups must have been trained equally long.
+
+    Raises:
+        UsageError: an evaluation is missing, they were not played alike (the same episodes, with
+            or without noise), or seeds of a group were not trained alike.
+    """
+    paths = _paths(groups)
+    missing = [str(path) for path in paths.values() if not path.exists()]
+    if missing:
+        raise UsageError(f"no evaluation of: {', '.join(missing)}; train and evaluate these first")
+    documents = {key: artifacts.read_json(path) for key, path in paths.items()}
+    trainings = {}
+    for name in groups:
+        first, *others = (doc for (group, _), doc in documents.items() if group == name)
+        for other in others:
+            _require_same_training(first, other)
+        trainings[name] = _training(first)
+    if same_steps:
+        _require_same_steps(trainings)
+    episodes = next(iter(documents.values()))["seeds"]
+    _require_same_episodes({path: documents[key] for key, path in paths.items()}, episodes)
+    if len({document["deterministic"] for document in documents.values()}) > 1:
+        raise UsageError("some were evaluated with noise and some without; evaluate them alike")
+    return documents, trainings
+
+
+def _paths(groups: Mapping[str, Mapping[int, Path]]) -> dict[Key, Path]:
+    return {
+        (name, seed): path for name, by_seed in groups.items() for seed, path in by_seed.items()
+    }
+
+
+def _require_same_episodes(
+    documents: Mapping[Path, Mapping[str, Any]], episodes: Sequence[int]
+) -> None:
+    for path, document in documents.items():
+        if document["seeds"] != episodes:
+            raise UsageError(f"{path} is of other episodes than the rest; use the same for all")
 
 
 def verdict(env_id: str, groups: Mapping[str, Mapping[str, SeedSpread]], n_seeds: int) -> str:

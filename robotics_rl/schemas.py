@@ -46,6 +46,7 @@ class Metadata:
     checkpoint_sha256: str
     run_name: str | None = None  # where a chapter has its own
     drawn_by: str | None = None  # MuJoCo's OpenGL backend, where pictures were learned from
+    encoder_precision: str | None = None  # what ``auto`` became on that machine: fp32 or bf16
 
 
 @dataclass(frozen=True, kw_only=True)

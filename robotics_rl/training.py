@@ -403,6 +403,7 @@ def _describe(session: _Session, sha256: str) -> Metadata:
         ),
         checkpoint_sha256=sha256,
         run_name=session.settings.name,
+        encoder_precision=getattr(model, "encoder_precision", None),
         drawn_by=rendering.chosen_backend() if session.settings.pixels else None,
         **machine(),
     )

@@ -135,6 +135,8 @@ def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
     ]
     if drawn_by := metadata.get("drawn_by"):
         yield ["pictures drawn with", f"`MUJOCO_GL={drawn_by}`"]
+    if precision := metadata.get("encoder_precision"):
+        yield ["encoder computed in", precision]
     if (rate := training["final_success_rate"]) is not None:
         yield ["success at the end of training", f"{rate:.2f} of its last episodes, with noise"]
     state = {None: "", False: "", True: ", with changes"}[git["dirty"]]

@@ -1,7 +1,7 @@
 """Chapter 3 of the book: its commands do what it prints, and say what they found."""
 
 import pytest
-from support import read_strict_json, run_script, succeed
+from support import read_strict_json, run_script, succeed, tree
 
 from robotics_rl.artifacts import write_json
 
@@ -90,9 +90,11 @@ def test_compare_refuses_seeds_that_were_trained_differently(workdir):
     for seed, gamma in ((0, "0.99"), (1, "0.9")):
         flags = [*QUICK, "--seed", str(seed), "--gamma", gamma, "--n-eval-episodes", "1"]
         run_script(SCRIPT, "all", *flags)
+    before = tree(workdir)
     outcome = run_script(SCRIPT, "compare", "--seeds", "0,1")
     assert outcome.code == 2
     assert "trained with other settings" in outcome.err
+    assert tree(workdir) == before, "no floor was played"
 
 
 def test_a_checkpoint_of_another_task_is_not_held_against_these_criteria(workdir, trained_sac_her):

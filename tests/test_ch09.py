@@ -26,6 +26,8 @@ from support import (
     tree,
 )
 
+from robotics_rl.devices import multiplies_bf16
+
 SCRIPT = "scripts/ch09_pixel_push.py"
 TINY = ["--critic-encoder", "--camera", "close", "--policy-inputs", "no-achieved"]
 TINY += ["--image-size", "36", "--num-filters", "4", "--n-envs", "2", "--net-arch", "16"]
@@ -118,6 +120,9 @@ def test_metadata_tells_what_it_saw(whole: Path, backend: str) -> None:
     told = {"camera": "close", "policy_inputs": "no-achieved", "drq": True, "frame_stack": 4}
     assert told.items() <= metadata["hyperparameters"].items()
     assert metadata["drawn_by"] == backend
+    assert metadata["hyperparameters"]["precision"] == "auto"
+    units = {True: "bf16", False: "fp32"}[multiplies_bf16(metadata["device"])]
+    assert metadata["encoder_precision"] == units
     assert "buffer_file" not in metadata["hyperparameters"], "a place on one machine"
 
 

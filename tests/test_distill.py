@@ -61,6 +61,7 @@ def test_the_student_is_honest_and_says_who_taught_it(taught: Path) -> None:
     told = {"policy_inputs": "no-achieved", "camera": "close", "teacher": "teacher.zip"}
     assert told.items() <= made["hyperparameters"].items()
     assert len(made["hyperparameters"]["teacher_sha256"]) == 64
+    assert made["encoder_precision"] == "fp32"
 
 
 def test_the_document_holds_its_curve_beside_the_teacher(taught: Path) -> None:

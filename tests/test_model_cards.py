@@ -85,11 +85,14 @@ def test_a_card_tells_what_metadata_and_result_tell(published: Trained) -> None:
         assert told in text, told
 
 
-def test_a_card_tells_what_drew_the_pictures(published: Trained) -> None:
+def test_a_card_tells_what_pictures_went_through(published: Trained) -> None:
     assert read_strict_json(published.metadata)["drawn_by"] is None
+    assert read_strict_json(published.metadata)["encoder_precision"] is None
     assert "MUJOCO_GL" not in the_card()
-    edit_json(published.metadata, drawn_by="osmesa")
+    assert "encoder computed" not in the_card()
+    edit_json(published.metadata, drawn_by="osmesa", encoder_precision="bf16")
     assert "| pictures drawn with | `MUJOCO_GL=osmesa` |" in the_card()
+    assert "| encoder computed in | bf16 |" in the_card()
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,8 @@ class Student(PixelSAC):
         settings: as for ``PixelSAC``; ``learning_starts`` is how long the teacher acts.
     """
 
+    encoder_precision = "fp32"  # places are what it learns
+
     def __init__(self, *, teacher: BasePolicy, place_weight: float, **settings: Any) -> None:
         self._teacher, self._place_weight = teacher, place_weight
         super().__init__(**settings)
@@ -57,7 +59,7 @@ class Student(PixelSAC):
         return action
 
     def see(self, batch: Views) -> Lesson:  # type: ignore[override]
-        """What the student makes of a batch, in single precision: places are what it learns."""
+        """What the student makes of a batch, in single precision."""
         features = self._features(self.actor, batch.windows[:, : -batch.channels], batch.vectors)
         _, places, _ = self._scaled(batch.vectors)
         return Lesson(features, batch.actions, places)

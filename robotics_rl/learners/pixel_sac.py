@@ -117,6 +117,11 @@ class PixelSAC(SACUpdate):
         noted, self._losses = self._losses, before
         return noted
 
+    @property
+    def encoder_precision(self) -> str:
+        """What encoders compute in while they learn."""
+        return "bf16" if self._bf16 else "fp32"
+
     def see(self, batch: Views) -> Transitions:
         """What the networks make of a batch that they learn from.
 
