@@ -254,6 +254,18 @@ def run_lock(*folders: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def is_held(folder: Path) -> bool:
+    """Whether another process has the ``run_lock`` of a folder."""
+    path = folder / "run.lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
 def keep_other(
     path: Path, what: str, is_same: Callable[[dict[str, Any]], bool], *figures: Path
 ) -> None:

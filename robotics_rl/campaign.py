@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from robotics_rl.errors import UsageError
 from robotics_rl.jobs import Job, carry_out
 
 ROOT = Path(__file__).resolve().parents[1]
+SECONDS_TO_SAVE = 60.0  # that a training whose parent was killed has left
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
         parallel: how many will share this machine's memory.
 
     Raises:
-        UsageError: one of the trainings cannot be carried out.
+        UsageError: one of the trainings cannot be carried out, or another process is at it.
     """
+    _await_orphans(experiments)
     environment = dict(os.environ)
     rendering.render_nothing()  # in this process; the jobs choose for themselves
     from robotics_rl import envs, preflight
@@ -131,6 +134,26 @@ def prepare(experiments: Sequence[Experiment], parallel: int) -> tuple[list[Job]
     for remark in remarks:
         print(remark)
     return [one.job() for one in missing], environment
+
+
+def _await_orphans(experiments: Sequence[Experiment]) -> None:
+    """Let trainings end whose parent was killed: they save their state, which is gone on from.
+
+    Raises:
+        UsageError: one does not end, so somebody wants it.
+    """
+    deadline = time.monotonic() + SECONDS_TO_SAVE
+    for one in experiments:
+        paths, told = RunPaths.of(one.settings), False
+        while artifacts.is_held(paths.resume) or artifacts.is_held(paths.logs):
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"another process is training {one.name}; wait for it, or use --run-tag"
+                )
+            if not told:
+                print(f"{one.name} is still in training; waiting until it has saved", flush=True)
+                told = True
+            time.sleep(0.1)
 
 
 def _kind(settings: TrainSettings) -> str:

@@ -54,7 +54,7 @@ def headlines() -> Rows:
                 f"Sparse {env_id} (book chapter 5): {steps:,} steps, seeds {_listed(seeds)}",
                 f"`python {ch04.SCRIPT} env-all --env {env_id} --seeds {_listed(seeds, ',')} "
                 f"--total-steps {steps}`",
-                f"{clock(_seconds(document))} in all",
+                _time(document),
                 f"success: {', '.join(rates)}, doing nothing {floor:.2f}",
                 book_figures.RESULTS[env_id].text,
             ]
@@ -62,11 +62,13 @@ def headlines() -> Rows:
     return rows
 
 
-def _seconds(document: dict[str, Any]) -> float:
-    """Of all trainings of a comparison, one after the other."""
+def _time(document: dict[str, Any]) -> str:
+    """What all trainings of a comparison took, and on how many cores each."""
     checkpoints = (read_json(Path(source))["checkpoint"] for source in document["sources"])
-    made = (read_json(metadata_path(Path(path))) for path in checkpoints if path)
-    return float(sum(one["training"]["wall_seconds"] for one in made))
+    made = [read_json(metadata_path(Path(path))) for path in checkpoints if path]
+    seconds = sum(one["training"]["wall_seconds"] for one in made)
+    shares = " or ".join(sorted({cores(one) for one in made}))
+    return f"{len(made)} trainings, {shares} each, {clock(seconds)} in all"
 
 
 def trainings() -> Rows:

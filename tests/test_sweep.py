@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
 import ch04_sweep
 import pytest
 from matplotlib.figure import Figure
-from support import read_strict_json, run_script, succeed
+from support import read_strict_json, run_script, start, succeed, tree
 
-from robotics_rl import artifacts, options, sweep_figures
+from robotics_rl import artifacts, campaign, options, sweep_figures
 from robotics_rl.factorial import analyze, left_out, settings_of
 
 SCRIPT = ch04_sweep.SCRIPT
@@ -100,20 +102,59 @@ def test_every_setting_is_looked_at_before_anything_runs(grid: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_fails_twice_is_recorded_and_stops_no_other(grid: Path) -> None:
-    with artifacts.run_lock(Path("checkpoints/sweep_FetchReach-v4_gamma0.9_seed0.resume")):
-        outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
+    obstacle = RAW.with_name("sweep_FetchReach-v4_gamma0.9_seed0_eval.json")
+    obstacle.mkdir(parents=True)
+    outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
     assert outcome.code == 1
     assert "FAIL: sweep_FetchReach-v4_gamma0.9_seed0 (exit code 2)" in outcome.out
     assert "again with --retry-failed" in outcome.out.splitlines()[-1]
     failed, done = sorted(read_strict_json(RAW)["runs"], key=lambda run: run["error"] is None)
-    assert "error: another training is writing to" in failed["error"]
+    assert f"error: {obstacle} is a folder" in failed["error"]
     assert failed["success_rate"] is None
     assert done["parameters"] == {"gamma": 0.95}
     out = succeed(SCRIPT, "status", *REACH, "--seeds", "0", *TINY).out
     assert "1 failed\n       sweep_FetchReach-v4_gamma0.9_seed0" in out
     assert "1 runs" in succeed(SCRIPT, "analyze", *REACH).out, "a failure is no success rate of 0"
     assert run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY).code == 1, "it is not forgotten"
+    obstacle.rmdir()
     succeed(SCRIPT, "run", *REACH, "--seeds", "0", *TINY, "--retry-failed")
+    assert [run["error"] for run in read_strict_json(RAW)["runs"]] == [None, None]
+
+
+def test_what_another_process_trains_is_left_to_it(
+    grid: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "SECONDS_TO_SAVE", 0.2)
+    name = "sweep_FetchReach-v4_gamma0.95_seed0"
+    with artifacts.run_lock(Path("checkpoints", f"{name}.resume")):
+        before = tree(grid)
+        outcome = run_script(SCRIPT, "run", *REACH, "--seeds", "0", *TINY)
+        assert tree(grid) == before
+    assert outcome.code == 2
+    assert f"another process is training {name}; wait for it" in outcome.err
+    assert outcome.out.count("waiting until it has saved") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child")
+def test_a_sweep_that_is_killed_goes_on_where_its_trainings_were(grid: Path) -> None:
+    flags = [*REACH, "--seeds", "3", *TINY, "--total-steps", "6000", "--checkpoint-freq", "1000"]
+    sweep = start(SCRIPT, "run", *flags, "--parallel", "2")
+    logs = [
+        Path(f"runs/sweep/gamma{one}/logs/sweep_FetchReach-v4_gamma{one}_seed3.log")
+        for one in (0.9, 0.95)
+    ]
+    deadline = time.monotonic() + 240
+    while len(list(Path("checkpoints").glob("*.resume/*state*"))) < 2:
+        assert sweep.poll() is None, sweep.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    sweep.kill()
+    out = succeed(SCRIPT, "run", *flags, "--parallel", "2").out
+    sweep.communicate(timeout=60)
+    assert "0 of 2 runs are done" in out
+    assert "tried again" not in out
+    assert all("\nresuming at " in log.read_text() for log in logs)
     assert [run["error"] for run in read_strict_json(RAW)["runs"]] == [None, None]
 
 
