@@ -23,7 +23,7 @@ from book_figures import Found
 from pixel_investigation import STEPS
 
 from robotics_rl import artifacts
-from robotics_rl.artifacts import RunPaths, metadata_path, read_json
+from robotics_rl.artifacts import RunPaths, read_json
 from robotics_rl.chapters import Card, comparison_path
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
@@ -31,7 +31,6 @@ from robotics_rl.reporting import cores, linked, machine, over_seeds
 from robotics_rl.solving_tables import spread
 
 RESULTS = Path(EvalSettings.results_dir)
-BOOK_TAG = "book"  # of trainings with every setting of the book where a recipe is published
 Document = dict[str, Any]
 
 
@@ -179,18 +178,16 @@ def _sparse(env_id: str) -> Found | None:
 
 
 def _by_the_book_s_recipe(env_id: str) -> Iterator[str]:
-    """What HER came to with every setting of the book, one seed after the other."""
-    for path in sorted(
-        RESULTS.glob(f"{BOOK_TAG}/{ch04.CHAPTER}_*_{env_id.lower()}_seed*_eval.json")
-    ):
-        result = read_json(path)
-        mean, made = result["aggregate"], read_json(metadata_path(Path(result["checkpoint"])))
+    """What came of every setting of the book, with HER and without, one seed after the other."""
+    for made in chapter5_tables.by_the_book(env_id):
+        mean, training = made.mean, made.metadata
         told = (
             f"{mean['success_rate']:.2f}, return {mean['return_mean']:.2f}, "
             f"{1000 * mean[METRE]:.1f} mm"
         )
-        how = f"with the book's recipe, {made['steps_done']:,} steps, seed {made['seed']}"
-        yield f"HER {how}: {linked(told, path)}"
+        name = "HER" if training["her"] else "no-HER"
+        how = f"{training['steps_done']:,} steps, seed {training['seed']}"
+        yield f"{name} with the book's recipe, {how}: {linked(told, made.path)}"
 
 
 def _group(name: str, spreads: Mapping[str, Document]) -> str:

@@ -14,6 +14,8 @@ from unittest import mock
 
 import book_figures
 import book_table
+import ch04_her_sparse_reach_push as ch04
+import chapter5_tables
 import chapter9_tables
 import pytest
 from support import ROOT, edit_json, read_strict_json
@@ -117,6 +119,26 @@ def test_the_her_lab_is_expected_to_store_as_many_as_it_does(published: None) ->
     measured, why = row("her_relabeler")
     assert "210 transitions on average" in why
     assert measured.startswith("[10 of 10 seeds](labs/her_relabeler.json): transitions 21")
+
+
+def test_longer_trainings_stand_beside_the_comparison(workdir: Path) -> None:
+    comparison = read_strict_json(ROOT / "results" / "ch04_fetchreach-v4_comparison.json")
+    assert chapter5_tables.differences(ch04.REACH, comparison).endswith("(0.02 beside 0.03).")
+    aggregate = {"return_mean": -3.0, "final_distance_mean": 0.02}
+    for name, seed, rate in (("sac", 0, 0.9), ("sac", 1, 1.0), ("sac_her", 0, 0.8)):
+        checkpoint = f"checkpoints/book/{name}_FetchReach-v4_seed{seed}.zip"
+        result = {"checkpoint": checkpoint, "aggregate": {**aggregate, "success_rate": rate}}
+        made = {"her": name == "sac_her", "seed": seed, "steps_done": 1_000_000}
+        artifacts.write_json(artifacts.metadata_path(Path(checkpoint)), made)
+        path = Path(f"results/book/ch04_{name}_fetchreach-v4_seed{seed}_eval.json")
+        artifacts.write_json(path, result)
+    told = chapter5_tables.differences(ch04.REACH, comparison)
+    assert told.endswith("(0.02 beside 0.03); 1,000,000 bring it to 0.90, 1.00 (seeds 0, 1).")
+    artifacts.write_json(Path("results/ch04_fetchreach-v4_comparison.json"), comparison)
+    measured, _ = row(ch04.REACH)
+    how = "with the book's recipe, 1,000,000 steps"
+    assert f"; no-HER {how}, seed 1: [1.00, return -3.00, 20.0 mm](book/ch04_sac_" in measured
+    assert f"; HER {how}, seed 0: [0.80, return -3.00, 20.0 mm](book/ch04_sac_her_" in measured
 
 
 def test_a_journey_tells_of_learned_entropy(workdir: Path) -> None:

@@ -35,7 +35,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("env_all")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        outcome = run_script(SCRIPT, "reach-all", "--seeds", "0,1", *TINY, *TINY_EVAL)
+        outcome = run_script(
+            SCRIPT, "reach-all", "--seeds", "0,1", "--parallel", "2", *TINY, *TINY_EVAL
+        )
     assert outcome.code == 1, "110 steps do not meet the criteria"
     out = outcome.out
     (folder / "out.txt").write_text(out)
