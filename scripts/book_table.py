@@ -70,8 +70,8 @@ def _why_not_random(mean: Document) -> Iterator[str]:
     """The book's ranges beside each other, and ours beside the floors."""
     best, farthest = (book_figures.RANDOM[name][1] for name in ("return_mean", METRE))
     yield (
-        f"The book's best return is {-best / mean['ep_len_mean']:g} m from the goal on average, "
-        f"its final distance {farthest:g} m at most."
+        f"The book's best return means {-best / mean['ep_len_mean']:g} m from the goal on average, "
+        f"but its final distance is {farthest:g} m at most."
     )
     for name, says in (("random", "random actions end"), ("do_nothing", "doing nothing ends")):
         stem = artifacts.evaluation_name(name, ch01.DEFAULT_ENV, None)

@@ -24,13 +24,13 @@ NO_DIFFERENCE = 0.02  # between two levels of a factor
 N_SHOWN = 5  # settings at either end of a sweep's ranking
 PAIR = ("ent_coef", "gamma")  # of factors, whose levels are shown together
 FACTORS_NOTE = (
-    "Difference: success with one level less that with another, over pairs of settings that are "
+    "Difference: success with one level minus that with another, over pairs of settings that are "
     "equal in all else; ± is Student's 95 % half width over the pairs. A difference smaller than "
     "that cannot be told from noise."
 )
 BOOK_NOTE = (
     "The two levels are the book's best and worst. A difference is clear if it is no smaller than "
-    f"{100 * NO_DIFFERENCE:.0f} points and, here, than its half width. The book tells of none."
+    f"{100 * NO_DIFFERENCE:.0f} points and, here, than its half width. The book gives no such widths."
 )
 Analysis = Mapping[str, Any]
 Means = Mapping[Any, float]  # level → mean success
@@ -103,7 +103,7 @@ class Factor:
 
     def difference(self) -> str:
         """What the better level is worth, in points."""
-        levels = f"{self.better} less {self.worse}"
+        levels = f"{self.better} minus {self.worse}"
         if not self.gains:
             return f"{levels}: no pairs"
         half = student_t_half_width(self.gains)

@@ -58,7 +58,7 @@ def test_a_difference_is_over_pairs_and_held_against_its_half_width(
     _, book, here, told, so = row(document, "gamma")
     assert book == "0.95: 0.915, 0.98: 0.805 (best 0.95, spread 11.0 points)"
     assert here.startswith(f"0.95: {0.5 + sum(gains) / 4:.3f}, 0.98: 0.500 (best 0.9")
-    assert told == f"0.95 less 0.98: {difference} (4 pairs)"
+    assert told == f"0.95 minus 0.98: {difference} (4 pairs)"
     assert so == verdict
     assert row(document, "ent_coef")[1] == "", "the book has other levels"
     assert f"{verdict} for gamma." in sweep_tables.agreement(document)
@@ -104,7 +104,7 @@ def test_a_sweep_of_another_task_is_not_set_beside_the_book_s() -> None:
     document = analysis(lambda one: one["gamma"] - 0.1, env_id="FetchReach-v4")
     header, *rows = sweep_tables.factors(document)
     assert not any("book" in cell for cell in header)
-    assert ["gamma", "0.98 less 0.95: +3.0 ± 0.0 (12 pairs)"] in [
+    assert ["gamma", "0.98 minus 0.95: +3.0 ± 0.0 (12 pairs)"] in [
         [cells[0], cells[-1]] for cells in rows
     ]
     assert "book" not in sweep_tables.note(document) + sweep_tables.agreement(document)

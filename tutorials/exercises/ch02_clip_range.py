@@ -15,9 +15,10 @@ for clip_range, tag in TAGS.items():
     path = Path("runs", tag, "ppo", "FetchReachDense-v4", "seed0", "curves.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    solved = min(int(row["env_steps"]) for row in rows if float(row["success_rate"]) >= 0.9)
+    solved = [int(row["env_steps"]) for row in rows if float(row["success_rate"] or 0) >= 0.9]
+    first = f"{solved[0]:,}" if solved else "never"
     divergence, clipped = (float(rows[-1][name]) for name in ("approx_kl", "clip_fraction"))
-    print(f"{clip_range:<10}{solved:22,}{divergence:11.3f}{clipped:15.2f}", end="")
+    print(f"{clip_range:<10}{first:>22}{divergence:11.3f}{clipped:15.2f}", end="")
 
     mean = json.loads(result.read_text())["aggregate"]
     distance = 1000 * mean["final_distance_mean"]
