@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from robotics_rl.config import TrainSettings
+from robotics_rl.config import EvalSettings, TrainSettings
 from robotics_rl.errors import UsageError
 from robotics_rl.provenance import file_stamp
 
@@ -264,6 +264,17 @@ def is_held(folder: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+def figure_path(document: Path) -> Path:
+    """Where the figure of a JSON document goes: to ``figures/`` as it is to ``results/``.
+
+    Of a document elsewhere it goes beside that, so that it takes no published one's place.
+    """
+    results = Path(EvalSettings.results_dir)
+    if document.is_relative_to(results):
+        return Path("figures", document.relative_to(results)).with_suffix(".png")
+    return document.with_suffix(".png")
 
 
 def keep_other(

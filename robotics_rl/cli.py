@@ -45,7 +45,7 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """
     try:
         check_dependencies()
-        code = main(sys.argv[1:])
+        code = _printed(main, sys.argv[1:])
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
@@ -58,6 +58,14 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     sys.exit(code)
+
+
+def _printed(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
+    """The exit code, once all output is out: at exit nobody would catch a broken pipe."""
+    try:
+        return main(argv)
+    finally:
+        sys.stdout.flush()
 
 
 def parse_train(argv: Sequence[str]) -> TrainSettings:

@@ -44,7 +44,7 @@ def carry_out(
     ray = _connect(address)
     # A training that asked for more than there is would wait forever.
     remote = ray.remote(num_cpus=min(MOST_CORES, usable_cores()), max_retries=RETRIES)(_make)
-    pending = {remote.remote(one, str(Path.cwd())): one for one in experiments}
+    pending = {remote.remote(one, str(Path.cwd())): one.job() for one in experiments}
     progress = Progress(len(pending), "runs", enabled=show_progress)
     with progress, stop_requests() as stop:
         try:
@@ -55,7 +55,7 @@ def carry_out(
                         "stopped; the same command goes on where this one was", stop.signum
                     )
                 for reference in ended:
-                    job = pending.pop(reference).job()
+                    job = pending.pop(reference)
                     yield job, _exit_code(ray, reference, job)
                 progress.update(len(experiments) - len(pending))
         finally:

@@ -1,6 +1,7 @@
 """Evaluate: one verb from a checkpoint, or the name of a baseline, to a JSON of results."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from robotics_rl import artifacts, checkpoints, config, envs
 from robotics_rl.config import EvalSettings
 from robotics_rl.devices import resolve_device
-from robotics_rl.envs import Env, MakeEnv
+from robotics_rl.envs import Env
 from robotics_rl.episodes import BASELINES, Actor, Array, one_by_one, side_by_side
 from robotics_rl.errors import UsageError
 from robotics_rl.learners.pixels import Eyes, MakeVision
@@ -23,7 +24,6 @@ def evaluate(
     seeds: Sequence[int],
     *,
     chapter: str | None = None,
-    make_env: MakeEnv = envs.make_env,
     make_vision: MakeVision | None = None,
 ) -> tuple[Evaluation, Path]:
     """Play the episodes, write the result (and a video), and say where.
@@ -32,39 +32,39 @@ def evaluate(
         settings: what to evaluate and where to write.
         seeds: one reset seed per episode.
         chapter: prefix of the result's name; the one in the checkpoint's metadata if None.
-        make_env: builds one environment.
         make_vision: what policies see with that were trained on pictures.
 
     Returns:
         The result and the path of its JSON.
 
     Raises:
-        UsageError: it cannot be carried out; nothing was written.
+        UsageError: it cannot be carried out, and nothing was written; or the video could not be
+            written, and the result was.
     """
-    player = Player.of(settings, make_env, make_vision)
+    player = Player.of(settings, make_vision)
     env_id = player.env_id
-    outputs = _Outputs.of(settings, player.metadata, player.subject, env_id, chapter)
     recorder = Recorder(settings.n_video_episodes if settings.video else 0)
     deterministic = settings.deterministic and settings.baseline != "random"
-    together = _side_by_side(settings, env_id, make_env)
-    _say_how(settings, together=together)
-    if together:
-        episodes = player.side_by_side(seeds)
-    else:
-        episodes = one_by_one(
-            player.actor, player.env, seeds, deterministic=deterministic, recorder=recorder
+    together = _side_by_side(settings, env_id)
+    with closing(player.env):
+        outputs = _Outputs.of(settings, player.metadata, player.subject, env_id, chapter)
+        _say_how(settings, together=together)
+        if together:
+            episodes = player.side_by_side(seeds)
+        else:
+            episodes = one_by_one(
+                player.actor, player.env, seeds, deterministic=deterministic, recorder=recorder
+            )
+        result = play(
+            episodes,
+            len(seeds),
+            player.subject,
+            env_id=env_id,
+            engine="fast" if together else "sb3",
+            deterministic=deterministic,
+            device=player.device,
+            show_progress=settings.progress,
         )
-    result = play(
-        episodes,
-        len(seeds),
-        player.subject,
-        env_id=env_id,
-        engine="fast" if together else "sb3",
-        deterministic=deterministic,
-        device=player.device,
-        show_progress=settings.progress,
-    )
-    player.env.close()
     same = ("algo", "env_id", "checkpoint_sha256", "seeds", "deterministic")
     artifacts.keep_other(outputs.result, "evaluation", artifacts.has_same(result, *same))
     artifacts.write_json(outputs.result, result)
@@ -87,9 +87,7 @@ class Player:
     device: str
 
     @classmethod
-    def of(
-        cls, settings: EvalSettings, make_env: MakeEnv, make_vision: MakeVision | None
-    ) -> "Player":
+    def of(cls, settings: EvalSettings, make_vision: MakeVision | None) -> "Player":
         """The baseline, or the policy loaded from its checkpoint.
 
         Raises:
@@ -100,13 +98,16 @@ class Player:
         env_id = settings.env or (metadata.env_id if metadata else None)
         if env_id is None:
             raise UsageError("the environment is not known; name it with --env")
-        env = make_env(env_id, render_mode="rgb_array" if settings.video else None)
-        if env.spec is None or env.spec.max_episode_steps is None:
-            raise UsageError(
-                f"{env_id} has no time limit, so an episode may never end; choose another"
-            )
         eyes = _eyes(settings, metadata, make_vision)
-        actor, subject = _actor(settings, env, device, eyes)
+        env = envs.make_env(env_id, render_mode="rgb_array" if settings.video else None)
+        with ExitStack() as refused:
+            refused.callback(env.close)
+            if env.spec is None or env.spec.max_episode_steps is None:
+                raise UsageError(
+                    f"{env_id} has no time limit, so an episode may never end; choose another"
+                )
+            actor, subject = _actor(settings, env, device, eyes)
+            refused.pop_all()
         return cls(actor, subject, metadata, env, env_id, eyes, device)
 
     def side_by_side(
@@ -140,11 +141,10 @@ def _say_how(settings: EvalSettings, *, together: bool) -> None:
         print("engine sb3: fast plays Fetch tasks, without noise and without a video")
 
 
-def _side_by_side(settings: EvalSettings, env_id: str, make_env: MakeEnv) -> bool:
+def _side_by_side(settings: EvalSettings, env_id: str) -> bool:
     """Whether many episodes can be played at once: Fetch, a policy without noise, no pictures."""
-    serves = config.engine_for(env_id) == "fast" and make_env is envs.make_env
     return (
-        serves
+        config.engine_for(env_id) == "fast"
         and settings.engine == "fast"
         and settings.deterministic
         and not (settings.video or settings.baseline)

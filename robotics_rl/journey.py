@@ -6,6 +6,7 @@ from pathlib import Path
 from robotics_rl import artifacts, curves, plotting
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.campaign import Experiment
+from robotics_rl.errors import UsageError
 from robotics_rl.schemas import Journey, JourneyRun
 
 N_MILESTONES = 4  # at which success is told, evenly spaced
@@ -13,12 +14,21 @@ Point = tuple[float, float]  # environment steps, value
 
 
 def run_of(arm: str, experiment: Experiment) -> JourneyRun:
-    """What became of a training that is complete."""
+    """What became of a training that is complete.
+
+    Raises:
+        UsageError: it ended before it learned.
+    """
     settings, curve = experiment.settings, RunPaths.of(experiment.settings).curves
     alphas = [value for _, value in points(curve, "ent_coef")]
     success = points(curve, "success_rate")
-    every = settings.run.total_steps // N_MILESTONES
-    milestones = range(every, settings.run.total_steps + 1, every)
+    if not alphas:
+        raise UsageError(
+            f"{curve} has no entropy coefficient: the training ended before it learned; "
+            "give more --total-steps"
+        )
+    total = settings.run.total_steps
+    milestones = [total * number // N_MILESTONES for number in range(1, N_MILESTONES + 1)]
     return JourneyRun(
         arm=arm,
         seed=settings.run.seed,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +38,8 @@ def check(
     Raises:
         UsageError: the environment, its spaces, the memory or a folder is not fit for it.
     """
-    env = make_env(settings.env_id)
-    _check_info(settings, env)
-    env.close()
+    with closing(make_env(settings.env_id)) as env:
+        _check_info(settings, env)
     _check_spaces(settings, env)
     values = settings.hyperparameters
     if isinstance(values, config.PPO):

@@ -20,8 +20,13 @@ def have_diverged(weights: Iterable[torch.Tensor]) -> bool:
     return not all(bool((tensor.abs() < _BOUND).all()) for tensor in weights)
 
 
-def load(source: Path | io.BytesIO, device: str = "cpu") -> Any:
+def load(source: Path | io.BytesIO, device: str = "cpu", *, mmap: bool = False) -> Any:
     """What ``torch.save`` wrote, if it is tensors, numbers, strings and containers of these.
+
+    Args:
+        source: a file, or one in memory.
+        device: where tensors go.
+        mmap: leave tensors on disk until they are used; of files alone.
 
     Raises:
         DamagedTensorsError: it is anything else, or cut short.
@@ -29,6 +34,6 @@ def load(source: Path | io.BytesIO, device: str = "cpu") -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch wonders aloud about damaged files
-            return torch.load(source, map_location=device, weights_only=True)
+            return torch.load(source, map_location=device, weights_only=True, mmap=mmap)
     except Exception as error:  # damage shows as whatever the parser stumbles over
         raise DamagedTensorsError(f"{type(error).__name__}: {error}") from error

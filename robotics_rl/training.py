@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from robotics_rl.entropy import EntropyMode, entropy_mode
 from robotics_rl.envs import MakeEnv
 from robotics_rl.errors import Interrupted, UsageError
 from robotics_rl.learners import ENGINES, Engine, gradient_steps, hyperparameters
+from robotics_rl.learners.overlapped import Overlapped
 from robotics_rl.progress import Progress, clock
 from robotics_rl.provenance import command_line, file_stamp, git_state, machine, utc_now
 from robotics_rl.schemas import Metadata, Training
@@ -156,7 +157,7 @@ def can_resume(settings: TrainSettings) -> bool:
     """Whether there is an unfinished run, and it is this very training."""
     path = _state_path(RunPaths.of(settings))
     try:
-        return path.exists() and training_state.read(path)["identity"] == settings.identity()
+        return path.exists() and training_state.identity(path) == settings.identity()
     except UsageError:
         return False
 
@@ -283,6 +284,7 @@ def _learn(session: _Session) -> int | None:
     with (
         closing(session.env),
         closing(model.logger),
+        closing(model) if isinstance(model, Overlapped) else nullcontext(),
         stop_requests() as stop,
         Progress(planned, "steps", model.num_timesteps, enabled=run.progress) as progress,
         _divergence_told(model),

@@ -87,17 +87,31 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: the file is damaged.
     """
+    stored = _load(path)
+    state: dict[str, Any] = _arrays(stored)
+    state["parameters"] = stored["parameters"]  # stays tensors
+    state["log_ent_coef"] = stored["log_ent_coef"]
+    return state
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """Settings of the training that a state is of; the rest of the file is not read.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    found: dict[str, Any] = _arrays(_load(path, mmap=True)["identity"])
+    return found
+
+
+def _load(path: Path, *, mmap: bool = False) -> Any:
     try:
-        stored = tensors.load(path)
+        return tensors.load(path, mmap=mmap)
     except tensors.DamagedTensorsError as error:
         raise UsageError(
             f"the training state {path} cannot be read: it is damaged or cut short; "
             "start again without --resume"
         ) from error
-    state: dict[str, Any] = _arrays(stored)
-    state["parameters"] = stored["parameters"]  # stays tensors
-    state["log_ent_coef"] = stored["log_ent_coef"]
-    return state
 
 
 def _replay(model: BaseAlgorithm) -> dict[str, Any] | None:

@@ -156,14 +156,23 @@ def _beside_ppo() -> Found | None:
         if (row := dense_reach_tables.nearest_row(curve, steps))
     ]
     spreads = [next(iter(one["groups"].values()))[name] for one in comparisons if one]
-    apart = abs(spreads[0]["mean"] - spreads[1]["mean"])
-    overlap = apart <= sum(one["t_half_width"] for one in spreads)
-    means = (f"{one['mean']:.2f} ± {one['t_half_width']:.2f}" for one in spreads)
     return Found(
         f"action smoothness {' beside '.join(seed_0)}; α {', '.join(alphas)} "
         f"({linked('curve', RunPaths.of(ch03.CARD.settings({'seed': 0})).curves)})",
-        f"Over {len(spreads[0]['values'])} seeds smoothness is {' beside '.join(means)}: the "
-        f"intervals {'overlap' if overlap else 'do not overlap'}.",
+        _overlap(*spreads),
+    )
+
+
+def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Whether the intervals of two means overlap; nothing where seeds are too few for one."""
+    halves = [spread["t_half_width"] for spread in (one, other)]
+    if None in halves:
+        return ""
+    overlap = abs(one["mean"] - other["mean"]) <= sum(halves)
+    means = (f"{spread['mean']:.2f} ± {spread['t_half_width']:.2f}" for spread in (one, other))
+    return (
+        f"Over {len(one['values'])} seeds smoothness is {' beside '.join(means)}: the "
+        f"intervals {'overlap' if overlap else 'do not overlap'}."
     )
 
 

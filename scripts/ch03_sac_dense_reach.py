@@ -93,6 +93,8 @@ def throughput(given: Mapping[str, Any]) -> int:
     title = f"SAC on {CARD.env_id} by number of environments, engine {settings[0].run.engine}"
     ratios = {f"{name} / {counts[0]}": (name, str(counts[0])) for name in rows}
     result = benchmark(title, "environment steps per second", rows, ratios, device)
+    same = artifacts.has_same(result, "command", "device_name", "cpu_cores")
+    artifacts.keep_other(path, "measurement", same)
     artifacts.write_json(path, result)
     print(reporting.benchmark_table(result))
     print(reporting.aligned(throughput_rows(rows)))

@@ -247,8 +247,8 @@ def journey(given: Mapping[str, Any]) -> int:
         git=git_state(),
         versions=gather_versions(),
     )
-    name = f"{CHAPTER}_journey"
-    path, figure = Path(folder, tag, f"{name}.json"), Path("figures", tag, f"{name}.png")
+    path = Path(folder, tag, f"{CHAPTER}_journey.json")
+    figure = artifacts.figure_path(path)
     # What comes of a run tells its settings apart, as it repeats to the bit.
     same = artifacts.has_same(document, "env_id", "total_steps", "arms", "runs")
     artifacts.keep_other(path, "journey", same, figure)

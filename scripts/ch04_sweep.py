@@ -171,10 +171,16 @@ def analysis(given: Mapping[str, Any]) -> int:
     path = book.path.with_name(f"sweep_{env_id.lower()}_analysis.json")
     confirmed = _confirmation(result, runs, book, path)
     result = dataclasses.replace(result, best_on_other_episodes=confirmed)
+    figures = [
+        artifacts.figure_path(book.path.parents[1] / f"sweep_{env_id.lower()}_{what}")
+        for what in ("heatmap", "marginals")
+    ]
+    same = artifacts.has_same(result, "env_id", "total_steps", "factors", "source")
+    artifacts.keep_other(path, "sweep", same, *figures)
     artifacts.write_json(path, result)
     print(reporting.sweep_table(result))
     print(f"OK: wrote {path}")
-    _draw(result, path, Path("figures", given.get("run_tag", "")))
+    _draw(result, path, figures)
     return 0
 
 
@@ -237,12 +243,12 @@ def _is_at_hand(run: Mapping[str, Any]) -> bool:
     return path.exists() and artifacts.sha256_of(path) == run["checkpoint_sha256"]
 
 
-def _draw(result: SweepAnalysis, source: Path, folder: Path) -> None:
+def _draw(result: SweepAnalysis, source: Path, figures: Sequence[Path]) -> None:
     from robotics_rl import sweep_figures  # matplotlib takes a second
 
-    name = f"sweep_{result.env_id.lower()}"
-    sweep_figures.heatmap(result, source, folder / f"{name}_heatmap.png")
-    sweep_figures.marginal_means(result, source, folder / f"{name}_marginals.png")
+    heatmap, marginals = figures
+    sweep_figures.heatmap(result, source, heatmap)
+    sweep_figures.marginal_means(result, source, marginals)
 
 
 def _on_other_episodes(run: Mapping[str, Any], book: "_Book") -> float:

@@ -84,7 +84,8 @@ def differences(card: Card) -> Iterator[str]:
         yield _one_difference(card)
         yield _farthest(group["final_distance_mean"]["values"])
         ends = [_last_steps(curve_of(card, {"seed": seed})) for seed in comparison["seeds"]]
-        yield _wandering(ends)
+        if len(ends) > 1:
+            yield _wandering(ends)
         yield from _signs(card, ends)
         yield verdict(card, group)
 
@@ -180,13 +181,15 @@ def _steps(row: Mapping[str, float | None]) -> int:
 
 def verdict(card: Card, group: Mapping[str, Document]) -> str:
     """Whether the book's means can be told from ours."""
+    n_seeds = len(group["return_mean"]["values"])
+    if group["return_mean"]["t_half_width"] is None:
+        return f"Too few seeds ({n_seeds}) for an interval to hold the book's means against."
     names = {"return_mean": "return", "final_distance_mean": "distance"}
     apart = [
         words
         for name, words in names.items()
         if abs(group[name]["mean"] - _book(card, name)) > group[name]["t_half_width"]
     ]
-    n_seeds = len(group["return_mean"]["values"])
     if not apart:
         return (
             "The book's return and distance both lie within our intervals; "

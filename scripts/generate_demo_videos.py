@@ -131,13 +131,11 @@ def _players(plan: Plan, shared: Mapping[str, Any]) -> "list[Player]":
     Raises:
         UsageError: one cannot be, or they cannot be filmed together.
     """
-    from robotics_rl import envs
     from robotics_rl.evaluation import Player
     from robotics_rl.filming import task_of
 
     players = [
-        Player.of(EvalSettings(ckpt=str(path), **shared), envs.make_env, make_vision)
-        for path in plan.checkpoints
+        Player.of(EvalSettings(ckpt=str(path), **shared), make_vision) for path in plan.checkpoints
     ]
     tasks = []
     for path, player in zip(plan.checkpoints, players, strict=True):

@@ -155,7 +155,7 @@ def _only(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def report(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy", path: Path) -> None:
     """Put a student beside those there were, into the document and the figure."""
-    figure = Path("figures", settings.run.run_tag or "", f"{NAME}.png")
+    figure = artifacts.figure_path(path)
     document = Distillation(
         env_id=settings.env_id,
         goal=GOAL,
@@ -168,7 +168,7 @@ def report(settings: TrainSettings, result: Evaluation, teacher: "BasePolicy", p
     artifacts.write_json(path, document)
     print(reporting.aligned(rows(document.students)))
     print(f"OK: wrote {path}")
-    draw(document, figure)
+    draw(document, path, figure)
 
 
 def beside_others(mine: dict[str, Any], path: Path, figure: Path) -> list[dict[str, Any]]:
@@ -271,10 +271,10 @@ def _when(student: Mapping[str, Any]) -> str:
     return "never"
 
 
-def draw(document: Distillation, path: Path) -> None:
+def draw(document: Distillation, source: Path, path: Path) -> None:
     """Success against pictures seen and against minutes."""
     axes_of = {"frames": "pictures", "minutes": "minutes, training and drawing"}
-    caption = "Training episodes, which the student acts in. From results/ch09_distill.json."
+    caption = f"Training episodes, which the student acts in. From {source.as_posix()}."
     with plotting.figure(path, 7.0, 3.2, caption) as figure:
         panels = figure.subplots(1, 2, sharey=True)
         for panel, (name, label) in zip(panels, axes_of.items(), strict=True):

@@ -68,13 +68,13 @@ def miniature(given: Mapping[str, Any]) -> int:
     jobs = [_job(arm, seed, toy) for arm, seed in wanted if not is_complete(arm, seed, toy)]
     if not _carry_out(jobs, plan.parallel, show_progress=given.get("progress", True)):
         return 1
-    document, figure = gather(wanted, toy), Path("figures", f"{NAME}.png")
+    document, figure = gather(wanted, toy), artifacts.figure_path(path)
     artifacts.keep_other(path, "plan", lambda old: _plan_of(old) == (vars(toy), wanted), figure)
     artifacts.write_json(path, document)
     print(reporting.aligned(rows(dataclasses.asdict(document))))
     print(NOTE)
     print(f"OK: wrote {path}")
-    draw(document, figure)
+    draw(document, path, figure)
     return 0
 
 
@@ -156,13 +156,13 @@ def rows(document: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def draw(document: Miniature, path: Path) -> None:
+def draw(document: Miniature, source: Path, path: Path) -> None:
     """Success over steps: the mean over seeds, and from the lowest to the highest."""
     n_seeds = max(len(arm.success_rates) for arm in document.arms)
     steps = max(run["settings"]["total_steps"] for run in document.runs)
     caption = (
         f"Success over {len(EPISODES)} episodes, played without noise every so many of {steps:,} "
-        f"steps; means and ranges of {n_seeds} seeds. From results/{NAME}.json."
+        f"steps; means and ranges of {n_seeds} seeds. From {source.as_posix()}."
     )
     with plotting.figure(path, 6.4, 4.2, caption) as figure:
         axes = figure.add_subplot()

@@ -100,12 +100,12 @@ def probe(given: Mapping[str, Any]) -> int:
                 progress.update(len(errors))
     found = [_row(*key, errors) for key in product(plan.cameras, plan.encoders, PLACES)]
     document = _document(plan, found, unguided_error(seen, unseen))
-    figure = Path("figures", f"{NAME}.png")
+    figure = artifacts.figure_path(path)
     artifacts.keep_other(path, "probe", artifacts.has_same(document, "settings"), figure)
     artifacts.write_json(path, document)
     print(reporting.aligned(rows(dataclasses.asdict(document))))
     print(f"OK: wrote {path}")
-    draw(document, figure)
+    draw(document, path, figure)
     return 0
 
 
@@ -294,13 +294,13 @@ def _cell(row: Mapping[str, Any]) -> str:
     return f"{row['mean_mm']:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
-def draw(document: Probe, path: Path) -> None:
+def draw(document: Probe, source: Path, path: Path) -> None:
     """Every seed a dot, the mean a line; less is better."""
     cameras = list(dict.fromkeys(row.camera for row in document.rows))
     encoders = list(dict.fromkeys(row.encoder for row in document.rows))
     pictures = (document.settings[name] for name in ("n_frames", "n_held_out"))
-    caption = "Learned from {:,} pictures, judged by {:,} others. From results/{}.json."
-    caption = caption.format(*pictures, NAME)
+    caption = "Learned from {:,} pictures, judged by {:,} others. From {}."
+    caption = caption.format(*pictures, source.as_posix())
     with plotting.figure(path, 3.4 * len(cameras), 3.6, caption) as figure:
         panels = figure.subplots(1, len(cameras), sharey=True, squeeze=False)[0]
         for row in document.rows:

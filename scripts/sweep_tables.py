@@ -30,7 +30,7 @@ FACTORS_NOTE = (
 )
 BOOK_NOTE = (
     "The two levels are the book's best and worst. A difference is clear if it is no smaller than "
-    f"{100 * NO_DIFFERENCE:.0f} points and, here, than its half width. The book gives no such widths."
+    f"{100 * NO_DIFFERENCE:.0f} points and, here, than its half width. The book has no half widths."
 )
 Analysis = Mapping[str, Any]
 Means = Mapping[Any, float]  # level → mean success

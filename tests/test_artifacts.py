@@ -129,3 +129,15 @@ def test_figures_of_another_document_go_where_it_goes(tmp_path, capsys):
         "results/previous/x_20260102T030405Z.json",
     ]
     assert capsys.readouterr().out.startswith("x.json was of another run: it went to ")
+
+
+@pytest.mark.parametrize(
+    ("document", "figure"),
+    [
+        ("results/ch04_journey.json", "figures/ch04_journey.png"),
+        ("results/mine/ch04_journey.json", "figures/mine/ch04_journey.png"),
+        ("elsewhere/ch04_journey.json", "elsewhere/ch04_journey.png"),
+    ],
+)
+def test_a_figure_takes_the_place_of_no_other_document_s(document, figure):
+    assert artifacts.figure_path(Path(document)) == Path(figure)

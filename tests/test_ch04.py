@@ -15,7 +15,7 @@ import chapter5_tables
 import pytest
 from support import edit_json, read_strict_json, run_script, succeed
 
-from robotics_rl import campaign
+from robotics_rl import campaign, journey
 from robotics_rl.artifacts import write_json
 from robotics_rl.comparison import verdict
 from robotics_rl.envs.fetch_vec_env import FetchVecEnv
@@ -350,6 +350,15 @@ def test_the_card_tells_the_book_s_command_and_criteria(workdir: Path) -> None:
     assert "SAC + HER on FetchPush-v4" in out
     assert "train --env FetchPush-v4 --her --seed 0 --total-steps 500000 --ent-coef 0.05" in out
     assert "success_rate >= 0.9" in out
+
+
+def test_a_journey_that_ended_before_it_learned_is_refused(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journey, "points", lambda *_: [])
+    experiment = ch04._experiment({"env": ch04.REACH, "total_steps": 10}, 0, her=True)
+    with pytest.raises(UsageError, match="ended before it learned; give more --total-steps"):
+        journey.run_of("arm", experiment)
 
 
 @pytest.mark.slow

@@ -1,6 +1,11 @@
 """Settings: defaults stand once, flags win, nonsense is refused."""
 
+import os
+import subprocess
+import sys
+
 import pytest
+from support import ROOT
 
 from robotics_rl import config, options, recipes
 from robotics_rl.cli import defaults_table, parse_train
@@ -85,7 +90,7 @@ def test_seed_lists_are_read(text, seeds):
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "1,,2", "-1", "3-", "5-2", "1.5"])
+@pytest.mark.parametrize("text", ["", "a", "1,,2", "-1", "3-", "5-2", "0,5-2", "1.5"])
 def test_other_seed_lists_are_refused(text):
     with pytest.raises(UsageError, match="seeds"):
         parse_seeds(text)
@@ -216,3 +221,17 @@ def test_a_target_entropy_means_that_alpha_is_learned():
     assert ent_coef(target_entropy=-2.0, ent_coef="auto-floor") == "auto-floor"
     with pytest.raises(UsageError, match="--target-entropy has no effect here"):
         ent_coef(target_entropy=-2.0, ent_coef=0.1)
+
+
+@pytest.mark.parametrize(
+    "typed", ["train.py --print-defaults", "scripts/ch02_ppo_dense_reach.py card"]
+)  # much, and so little that it is written at exit
+def test_output_that_nobody_reads_is_no_error(typed):
+    reader, writer = os.pipe()
+    os.close(reader)  # as after `| head`
+    script, argument = typed.split()
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, str(ROOT / script), argument]
+    with os.fdopen(writer, "w") as pipe:
+        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import book_table
 import dense_reach_tables
 import pytest
 from support import ROOT
@@ -143,3 +144,10 @@ def test_more_environments_leave_fewer_gradient_steps() -> None:
         assert speed.startswith(f"{medians[n_envs]:,.0f} (")
         assert float(updates) == 1 / count
         assert int(per_second) == round(medians[n_envs] / count)
+
+
+def test_too_few_seeds_for_an_interval_have_no_verdict() -> None:
+    spread = {"values": {"0": -0.5, "1": -0.7}, "mean": -0.6, "t_half_width": None}
+    group = {"return_mean": spread, "final_distance_mean": spread}
+    assert dense_reach_tables.verdict(PPO, group).startswith("Too few seeds (2)")
+    assert book_table._overlap(spread, {**spread, "t_half_width": 0.1}) == ""

@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 from stable_baselines3 import PPO
-from support import TINY_PPO, TINY_SAC_HER, Trained, run_script, tree
+from support import TINY_PPO, TINY_SAC_HER, Trained, run_script, start, tree
 
 
 @pytest.mark.parametrize("engine", ["fast", "sb3"])
@@ -41,3 +41,14 @@ def test_an_error_of_another_kind_is_no_divergence(workdir: Path) -> None:
         pytest.raises(ValueError, match="unrelated"),
     ):
         run_script("train.py", *TINY_PPO, "--engine", "sb3")
+
+
+def test_a_training_from_pictures_that_diverged_says_so(workdir: Path) -> None:
+    flags = ["--critic-encoder", "--image-size", "36", "--num-filters", "4", "--net-arch", "16"]
+    flags += ["--n-envs", "2", "--batch-size", "8", "--buffer-size", "2000", "--device", "cpu"]
+    flags += ["--learning-starts", "100", "--total-steps", "300", "--no-progress"]
+    training = start("scripts/ch09_pixel_push.py", "train", *flags, "--learning-rate", "1e18")
+    _, err = training.communicate(timeout=240)
+    assert training.returncode == 2
+    assert re.search("error: the training diverged: after .* smaller --learning-rate", err)
+    assert not list(Path("checkpoints").glob("*.zip"))

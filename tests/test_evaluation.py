@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from support import Trained, edit_json, read_strict_json, succeed, tree
+from support import Trained, edit_json, read_strict_json, run_script, succeed, tree
 
-from robotics_rl import artifacts, checkpoints
+from robotics_rl import artifacts, checkpoints, envs
 from robotics_rl.envs import make_env
 from robotics_rl.episodes import one_by_one
 from robotics_rl.playing import aggregate
@@ -354,3 +355,20 @@ def test_an_evaluation_that_cannot_be_side_by_side_says_so(
     given = ["--n-episodes", "1", "--json-out", "result.json", *flags]
     outcome = succeed("eval.py", "--ckpt", checkpoint, *given)
     assert ("engine sb3: fast plays Fetch tasks" in outcome.out) == said
+
+
+def test_an_environment_is_closed_where_the_policy_does_not_fit_it(
+    workdir: Path, trained_sac_her: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[mock.Mock] = []
+
+    def make_tracked(*args: Any, **kwargs: Any) -> gym.Env:
+        env = make_env(*args, **kwargs)
+        made.append(mock.Mock(wraps=env.close))
+        monkeypatch.setattr(env, "close", made[-1])
+        return env
+
+    monkeypatch.setattr(envs, "make_env", make_tracked)
+    flags = ["--ckpt", str(trained_sac_her.checkpoint), "--env", "FetchReach-v4"]
+    assert run_script("eval.py", *flags, "--n-episodes", "1").code == 2
+    assert [close.call_count for close in made] == [1]

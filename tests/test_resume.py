@@ -368,6 +368,18 @@ def test_state_saved_on_a_gpu_is_read_into_main_memory(workdir: Path) -> None:
     np.testing.assert_array_equal(read["x"], np.ones(3))
 
 
+def test_whose_a_state_is_can_be_told_without_reading_it_all(workdir: Path) -> None:
+    path = Path("state.pt")
+    replay = {"observations": np.zeros(1_000_000)}
+    identity = {"gamma": 0.95, "net_arch": [64, 64], "seed": 0}
+    state = {"parameters": {}, "log_ent_coef": None, "replay": replay, "identity": identity}
+    training_state.write(path, state)
+    assert training_state.identity(path) == identity
+    path.write_bytes(path.read_bytes()[:1_000])
+    with pytest.raises(UsageError, match="damaged or cut short"):
+        training_state.identity(path)
+
+
 @pytest.mark.parametrize(
     ("env_id", "moment"),
     [

@@ -186,6 +186,31 @@ def test_sweeps_that_differ_in_more_than_their_factors_are_not_mixed(grid: Path)
     assert "1 of 1 checkpoints are not here" in outcome.err
 
 
+def test_an_analysis_of_another_grid_takes_the_place_of_none(grid: Path) -> None:
+    runs = [
+        {
+            "env_id": "FetchReach-v4",
+            "error": None,
+            "parameters": {"gamma": gamma},
+            "seed": 0,
+            "success_rate": gamma / 2,
+            "checkpoint": "absent.zip",
+            "identity": {"gamma": gamma, "seed": 0, "total_steps": 100},
+        }
+        for gamma in (0.9, 0.95)
+    ]
+    artifacts.write_json(RAW, {"runs": runs})
+    succeed(SCRIPT, "analyze", *REACH)
+    succeed(SCRIPT, "analyze", *REACH)
+    assert not RAW.with_name("previous").exists(), "it was the same"
+    Path("grid.json").write_text(json.dumps({"gamma": [0.9]}))
+    out = succeed(SCRIPT, "analyze", *REACH).out
+    assert "sweep_fetchreach-v4_analysis.json was of another sweep" in out
+    for folder in (RAW.parent, Path("figures")):
+        assert {path.suffix for path in (folder / "previous").iterdir()} <= {".json", ".png"}
+    assert len(list(Path("figures/previous").iterdir())) == 2
+
+
 def test_shards_share_the_runs_out() -> None:
     trials: Any = list(range(10))
     shards = [ch04_sweep._of_shard(trials, f"{number}/3") for number in (1, 2, 3)]

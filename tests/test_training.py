@@ -32,6 +32,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from robotics_rl import artifacts, cli, envs, options
 from robotics_rl.curves import read_curves
 from robotics_rl.envs.resumable_vec_env import training_seeds
+from robotics_rl.replay.episodes import EpisodeStore
 from robotics_rl.training import train
 
 METADATA = {
@@ -415,3 +416,9 @@ def test_command_line_values_reach_the_algorithm(workdir: Path) -> None:
     assert [layer.out_features for layer in model.policy.mlp_extractor.policy_net[::2]] == [16]
     assert math.isclose(model.lr_schedule(1.0), 0.01)
     assert np.isfinite(model.predict(model.observation_space.sample())[0]).all()
+
+
+def test_what_the_replay_keeps_on_disk_is_let_go_of(workdir: Path) -> None:
+    with mock.patch.object(EpisodeStore, "close", autospec=True) as close:
+        succeed("train.py", *TINY_SAC_HER)
+    close.assert_called_once()

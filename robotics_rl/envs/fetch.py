@@ -112,12 +112,9 @@ class FetchBatch:
         """
         if self._is_closed:
             raise gym.error.ClosedEnvironmentError("the environments were closed; make others")
-        if np.shape(actions) != (expected := (self.n_envs, *self.action_space.shape)):
-            raise ValueError(f"actions have the shape {np.shape(actions)}; it must be {expected}")
         if self.needs_reset:
             raise gym.error.ResetNeeded("no episode has begun; call reset before the first step")
-        if np.isnan(actions).any():
-            raise ValueError("actions are NaN; see what the policy was given, or has become")
+        require_actions(actions, (self.n_envs, *self.action_space.shape))
         clipped = np.clip(actions, self.action_space.low, self.action_space.high)
         self._pending = [self._pool.submit(self._advance, chunk, clipped) for chunk in self._chunks]
 
@@ -261,6 +258,18 @@ class _Simulation:
             mujoco.mj_jacSite(model, data, self._jacobian, self._jacobian_rot, self._object)
             readings.object_vel[index] = self._jacobian @ data.qvel
             readings.object_rotvel[index] = self._jacobian_rot @ data.qvel
+
+
+def require_actions(actions: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Make sure that simulations can be stepped with these actions.
+
+    Raises:
+        ValueError: they have another shape, or are NaN, which MuJoCo would go on with.
+    """
+    if np.shape(actions) != shape:
+        raise ValueError(f"actions have the shape {np.shape(actions)}; it must be {shape}")
+    if np.isnan(actions).any():
+        raise ValueError("actions are NaN; see what the policy was given, or has become")
 
 
 def require_at_least_one(number: int, what: str) -> None:

@@ -22,7 +22,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from robotics_rl.envs import Env, make_env
-from robotics_rl.envs.fetch import Step
+from robotics_rl.envs.fetch import Step, require_actions
 from robotics_rl.envs.pixels import PixelBatch, View
 
 Observation = dict[str, NDArray[Any]]
@@ -90,7 +90,16 @@ class Studio:
         return self._seen(observation)
 
     def start(self, actions: NDArray[Any]) -> None:
-        """Begin to step and draw every simulation; ``finish`` waits for it."""
+        """Begin to step and draw every simulation; ``finish`` waits for it.
+
+        Args:
+            actions: (n_envs, 4).
+
+        Raises:
+            ValueError: actions of another shape, or NaN.
+            RuntimeError: a process that draws has ended.
+        """
+        require_actions(actions, (self.n_envs, *self.action_space.shape))
         for worker, share in zip(self._workers, self._shares, strict=True):
             worker.ask("step", actions[share])
 

@@ -215,6 +215,10 @@ class Overlapped(OffPolicyAlgorithm):
             self.logger.record("rollout/goal_moved_rate", moved)
         super().dump_logs()
 
+    def close(self) -> None:
+        """Let another run have what the replay keeps on disk."""
+        self.replay_buffer.store.close()
+
     def _act(self) -> NDArray[np.float32]:
         """Actions for the observations at hand; random ones until learning starts."""
         rng, size = self.action_space.np_random, (self.n_envs, *self.action_space.shape)  # type: ignore[misc]

@@ -102,6 +102,9 @@ class EpisodeStore:
         """Forget the running episodes: the environments have begun new ones."""
         self.step = 0
 
+    def close(self) -> None:
+        """Nothing of it is on disk."""
+
     def state(self) -> dict[str, Any]:
         """Exact state; the arrays are not copied."""
         used = (self._finished_blocks + 1) * self.shape.n_envs

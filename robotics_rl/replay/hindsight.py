@@ -77,6 +77,9 @@ class GoalStore(Protocol):
     def restore(self, state: Mapping[str, Any]) -> int:
         """Counterpart of ``state``; returns how many transitions are lost."""
 
+    def close(self) -> None:
+        """Let another run have what it keeps on disk."""
+
 
 class HindsightDraws(ABC):
     """Draws steps of episodes and the goals they are seen with, whatever else is stored of them.
