@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from stable_baselines3.common.callbacks import BaseCallback
 
 from robotics_rl import artifacts, cli, config, envs, options, reporting
@@ -107,10 +108,11 @@ class Trial:
                 print(f"done before: {describe(run)}")
                 return
         new = asdict(solve(task, settings, device))
-        kept = [run for run in read_runs(output) if _place(run) != place]
-        runs = sorted([*kept, new], key=_place)
-        document = SolvingRuns(name=self.name, timed=self.timed, runs=runs)
-        artifacts.write_json(output, document)
+        with FileLock(output.with_suffix(".lock")):  # others may run beside this one
+            kept = [run for run in read_runs(output) if _place(run) != place]
+            runs = sorted([*kept, new], key=_place)
+            document = SolvingRuns(name=self.name, timed=self.timed, runs=runs)
+            artifacts.write_json(output, document)
         print(describe(new))
 
     def _timed_here(self, run: Mapping[str, Any], device: str) -> bool:

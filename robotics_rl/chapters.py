@@ -262,7 +262,7 @@ def run(card: Card, command: str, given: Mapping[str, Any]) -> int:
 
 
 def require_one_name(given: Mapping[str, Any], naming: Collection[str] = ()) -> None:
-    """A checkpoint is named by its path, or by flags of its run.
+    """Refuse ``--ckpt`` together with flags that name a run as well.
 
     Args:
         given: flags of ``eval``.
@@ -277,7 +277,7 @@ def require_one_name(given: Mapping[str, Any], naming: Collection[str] = ()) -> 
 
 
 def require_same_chapter(card: Card, checkpoint: str) -> None:
-    """Other policies have other criteria.
+    """Refuse a checkpoint of another chapter: these criteria are not for it.
 
     Raises:
         UsageError: the checkpoint is of another chapter.

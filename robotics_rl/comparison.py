@@ -165,7 +165,7 @@ def _require_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> 
 
 
 def _require_same_steps(trainings: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """What was trained longer is no better for that.
+    """Refuse groups that were trained for different numbers of steps.
 
     Raises:
         UsageError: the groups' numbers of steps differ.

@@ -57,7 +57,7 @@ def check(
 
 
 def remarks(settings: TrainSettings, device: str) -> Iterator[str]:
-    """What will not be as it seems, a line each."""
+    """Warnings and notes about a training, one line each."""
     values = settings.hyperparameters
     asked, planned = settings.run.total_steps, planned_steps(settings)
     if config.engine_for(settings.env_id) == "sb3":

@@ -89,6 +89,12 @@ def typed_settings(settings: Mapping[str, Any]) -> str:
     )
 
 
+def rate(aggregate: Mapping[str, Any], name: str = "success_rate") -> str:
+    """A rate over episodes with Wilson's interval: ``0.97 (0.92 to 0.99)``."""
+    low, high = aggregate[f"{name}_ci95"]
+    return f"{aggregate[name]:.2f} ({low:.2f} to {high:.2f})"
+
+
 def over_seeds(
     metric: str, mean: float, half_width: float | None, form: str = ".3f", half_form: str = ""
 ) -> str:

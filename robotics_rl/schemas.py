@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-CONFIRMED = range(1_000, 1_100)  # reset seeds on which a benchmark plays a last policy
+CONFIRMED = range(1_000, 1_100)  # reset seeds that chose nothing, to judge the chosen by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +142,8 @@ class SeedSpread:
     """One metric over training seeds.
 
     ``mean ± t_half_width`` is Student's 95 % interval over seeds. ``iqm`` with its interval is the
-    interquartile mean over all episodes with a bootstrap stratified by seed. Intervals need three
-    seeds.
+    interquartile mean over all episodes, with a bootstrap over the episodes of each seed: how
+    exactly these seeds were measured, not what others would come to. Intervals need three seeds.
     """
 
     values: dict[str, float]  # by training seed

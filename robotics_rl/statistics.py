@@ -4,23 +4,24 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+CONFIDENCE = 0.95  # of every interval
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Wilson score interval of a rate; stays within [0, 1] (Wilson 1927).
 
     Args:
         successes: number of successes.
         n: number of trials, at least 1.
-        confidence: coverage, e.g. 0.95.
     """
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    interval = stats.binomtest(successes, n).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def student_t_half_width(values: Sequence[float], confidence: float = 0.95) -> float | None:
+def student_t_half_width(values: Sequence[float]) -> float | None:
     """Half-width of the confidence interval of a mean over training seeds.
 
     With three seeds the multiplier is 4.30, not 1.96. Fewer than three values give None: the
@@ -29,21 +30,17 @@ def student_t_half_width(values: Sequence[float], confidence: float = 0.95) -> f
     n = len(values)
     if n < 3:
         return None
-    multiplier = float(stats.t.ppf(0.5 + confidence / 2, df=n - 1))
+    multiplier = float(stats.t.ppf(0.5 + CONFIDENCE / 2, df=n - 1))
     return multiplier * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
 def bootstrap_interval_of_mean(
-    values: Sequence[float], confidence: float = 0.95, n_resamples: int = 10_000, seed: int = 0
+    values: Sequence[float], n_resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean over training seeds (Efron 1979)."""
     rng = np.random.default_rng(seed)
-    means = rng.choice(np.asarray(values, dtype=float), size=(n_resamples, len(values))).mean(
-        axis=1
-    )
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    resampled = rng.choice(np.asarray(values, dtype=float), size=(n_resamples, len(values)))
+    return _percentiles(resampled.mean(axis=1))
 
 
 def interquartile_mean(values: ArrayLike) -> float:
@@ -52,19 +49,16 @@ def interquartile_mean(values: ArrayLike) -> float:
 
 
 def bootstrap_interval_of_iqm(
-    episodes_by_seed: Sequence[Sequence[float]],
-    confidence: float = 0.95,
-    n_resamples: int = 10_000,
-    seed: int = 0,
+    episodes_by_seed: Sequence[Sequence[float]], n_resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Stratified bootstrap interval of the interquartile mean over all episodes.
+    """Bootstrap interval of the interquartile mean over all episodes, stratified by training seed.
 
-    Episodes are drawn anew within each training seed (Agarwal et al. 2021), so that every seed
-    keeps its weight.
+    Episodes are drawn again within each training seed, and the seeds stay as they are. So it says
+    how exactly *these* policies were measured, not what other seeds would come to: that is what
+    Student's interval over seeds is for. (Agarwal et al. 2021 draw the seeds again, within tasks.)
 
     Args:
         episodes_by_seed: one row of episode values per training seed.
-        confidence: coverage, e.g. 0.95.
         n_resamples: bootstrap samples.
         seed: of the resampling.
     """
@@ -73,7 +67,11 @@ def bootstrap_interval_of_iqm(
         rng.choice(np.asarray(row, dtype=float), size=(n_resamples, len(row)))
         for row in episodes_by_seed
     ]
-    means = stats.trim_mean(np.concatenate(resampled, axis=1), 0.25, axis=1)
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
+    return _percentiles(stats.trim_mean(np.concatenate(resampled, axis=1), 0.25, axis=1))
+
+
+def _percentiles(resampled: NDArray[np.float64]) -> tuple[float, float]:
+    """What lies in the middle of the resampled values, as much of it as is asked for."""
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(resampled, [tail, 100 - tail])
     return float(low), float(high)

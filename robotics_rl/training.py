@@ -240,7 +240,7 @@ def _require_same_settings(asked: dict[str, Any], saved: dict[str, Any]) -> None
 
 
 def _move_old_curves(paths: RunPaths, stamp: str) -> Path | None:
-    """Curves of two runs never mix in one folder."""
+    """Move the curves of an earlier run away, so that two never mix; where they went."""
     target = artifacts.unused(paths.logs.parent / "previous" / f"{paths.logs.name}_{stamp}")
     if not _move_logs(paths.logs, target):
         return None
@@ -252,7 +252,7 @@ def _move_old_curves(paths: RunPaths, stamp: str) -> Path | None:
 
 
 def _put_back_old_curves(session: _Session) -> None:
-    """What diverged does not take the place of what is published."""
+    """Move the curves of a diverged run away, and put the earlier ones back."""
     if session.old_curves is None:
         return
     logs, old = session.paths.logs, session.old_curves

@@ -37,13 +37,12 @@ class Recorder:
             self.frames.append(cast(Picture, env.render()))
 
 
-def write_mp4(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
+def write_mp4(path: Path, frames: Iterable[Picture]) -> None:
     """Write an H.264 video, frame by frame as they come.
 
     Args:
         path: ends in ``.mp4``.
         frames: one or more pictures of one size, both sides even.
-        fps: frames per second.
 
     Raises:
         UsageError: it cannot be written.
@@ -52,7 +51,7 @@ def write_mp4(path: Path, frames: Iterable[Picture], fps: float = FPS) -> None:
     with atomic_write(path) as temporary, TemporaryFile() as said:
         rest = iter(frames)
         first = next(rest)
-        arguments = _arguments(temporary, first, fps)
+        arguments = _arguments(temporary, first)
         with subprocess.Popen(
             [encoder, *arguments], stdin=subprocess.PIPE, stderr=said, start_new_session=True
         ) as process:
@@ -85,10 +84,10 @@ def require_encoder() -> str:
         ) from None
 
 
-def _arguments(path: Path, frame: Picture, fps: float) -> list[str]:
+def _arguments(path: Path, frame: Picture) -> list[str]:
     """Of ffmpeg, which reads frames like this one from its input."""
     height, width, _ = frame.shape
-    taken = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps} -i -"
+    taken = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {FPS} -i -"
     # Colours as every player knows them; the index stands first, so that browsers need not wait.
     given = "-c:v libx264 -pix_fmt yuv420p -movflags +faststart -f mp4 -y"
     return [*f"-v error {taken} {given}".split(), str(path)]
@@ -107,7 +106,7 @@ class Gif:
                 self._frames.append(Image.fromarray(frame).reduce(GIF_SMALLER))
             yield frame
 
-    def write(self, path: Path, fps: float = FPS) -> None:
+    def write(self, path: Path) -> None:
         """Write them with one palette, endlessly repeated.
 
         Colours of its own in every frame would flicker, and nothing could be left out of a frame
@@ -115,7 +114,6 @@ class Gif:
 
         Args:
             path: ends in ``.gif``.
-            fps: frames per second of the video.
 
         Raises:
             UsageError: it cannot be written.
@@ -130,7 +128,7 @@ class Gif:
                 format="gif",
                 save_all=True,
                 append_images=rest,
-                duration=round(1000 * GIF_EVERY / fps),  # milliseconds
+                duration=round(1000 * GIF_EVERY / FPS),  # milliseconds
                 loop=0,
             )
 

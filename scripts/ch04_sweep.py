@@ -25,7 +25,7 @@ from robotics_rl.jobs import Job, carry_out, default_parallel
 from robotics_rl.options import option
 from robotics_rl.progress import clock
 from robotics_rl.provenance import git_state, utc_now
-from robotics_rl.schemas import SweepAnalysis, SweepRun, SweepRuns, SweepSetting
+from robotics_rl.schemas import CONFIRMED, SweepAnalysis, SweepRun, SweepRuns, SweepSetting
 from robotics_rl.versions import gather_versions
 
 SCRIPT = "scripts/ch04_sweep.py"
@@ -38,7 +38,6 @@ FACTORS: Factors = {  # the book's
 }
 SHORT = {"ent_coef": "ent", "n_sampled_goal": "nsg", "learning_starts": "ls"}  # in file names
 DEFAULTS: dict[str, Any] = {"total_steps": 2_000_000}
-OTHER_EPISODES = "1000-1099"  # reset seeds to judge the best setting by, once it is chosen
 N_SHOWN = 5  # settings at either end of the ranking
 
 
@@ -254,7 +253,11 @@ def _draw(result: SweepAnalysis, source: Path, figures: Sequence[Path]) -> None:
 def _on_other_episodes(run: Mapping[str, Any], book: "_Book") -> float:
     checkpoint = Path(run["checkpoint"])
     result = book.path.with_name(f"{checkpoint.stem}_other_eval.json")
-    given = {"ckpt": str(checkpoint), "seeds": OTHER_EPISODES, "json_out": str(result)}
+    given = {
+        "ckpt": str(checkpoint),
+        "seeds": f"{CONFIRMED[0]}-{CONFIRMED[-1]}",
+        "json_out": str(result),
+    }
     rate = commands.evaluate(*cli.eval_settings(given)).aggregate.success_rate
     assert rate is not None, "tasks with goals tell success"
     return rate

@@ -20,6 +20,7 @@ from robotics_rl.reporting import (
     linked,
     other_settings,
     over_seeds,
+    rate,
     trained_in,
     typed_settings,
 )
@@ -78,7 +79,6 @@ def trainings() -> Rows:
             continue
         metadata = read_json(metadata_path(Path(result["checkpoint"])))
         mean = result["aggregate"]
-        low, high = mean["success_rate_ci95"]
         how = f"{'HER' if metadata['her'] else 'no HER'}, recipe {metadata['recipe']}"
         rows.append(
             [
@@ -87,7 +87,7 @@ def trainings() -> Rows:
                 _changed(metadata) or "nothing",
                 f"{metadata['steps_done']:,}",
                 f"{trained_in(result, metadata)} on {cores(metadata)}",
-                f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+                rate(mean),
                 f"{mean['success_rate_unsolved_start']:.2f}",
                 f"{mean['return_mean']:.2f}",
                 f"{mean['final_distance_mean']:.4f}",

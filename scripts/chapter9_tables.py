@@ -19,7 +19,7 @@ from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.config import EvalSettings
 from robotics_rl.curves import read_curves
 from robotics_rl.progress import clock
-from robotics_rl.reporting import linked, machine, other_settings, trained_in, typed_settings
+from robotics_rl.reporting import linked, machine, other_settings, rate, trained_in, typed_settings
 
 Document = dict[str, Any]
 RESULTS = Path(EvalSettings.results_dir)
@@ -95,7 +95,6 @@ def policies() -> Rows:
         if _was_taught(metadata):
             continue
         mean, settings = result["aggregate"], metadata["hyperparameters"]
-        low, high = mean["success_rate_ci95"]
         rows.append(
             [
                 f"[{metadata['run_name']}, seed {metadata['seed']}]({path.relative_to(RESULTS)})",
@@ -105,7 +104,7 @@ def policies() -> Rows:
                 f"{metadata['steps_done']:,}",
                 f"{metadata['gradient_steps']:,}",
                 f"{trained_in(result, metadata)} on {machine(metadata)}",
-                f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+                rate(mean),
                 f"{mean['success_rate_unsolved_start']:.2f}",
                 f"{mean['return_mean']:.2f}",
                 f"{mean['final_distance_mean']:.4f}",
@@ -151,10 +150,8 @@ def of_step(step: str) -> Found | None:
         if metadata["run_name"] != book.run_name:
             continue
         mean = result["aggregate"]
-        low, high = mean["success_rate_ci95"]
-        told = f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})"
         after = f"after {metadata['steps_done']:,} steps on {machine(metadata)}"
-        cells.append(f"success {linked(told, path)} {after}")
+        cells.append(f"success {linked(rate(mean), path)} {after}")
         whys.append(_not_the_book_s(other_settings(metadata, book)))
         if step == "4" and mean["success_rate"] > SOLVED:
             whys.append("Shifted pictures and spatial softmax, at odds in the book, go together.")

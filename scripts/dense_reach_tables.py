@@ -17,7 +17,7 @@ from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.curves import read_curves
 from robotics_rl.progress import clock
-from robotics_rl.reporting import cores, over_seeds
+from robotics_rl.reporting import cores, over_seeds, rate
 from robotics_rl.statistics import student_t_half_width
 
 CARDS = (ch02_ppo_dense_reach.CARD, ch03_sac_dense_reach.CARD)
@@ -44,9 +44,8 @@ def short_run(card: Card) -> Flags:
 
 def summary(aggregate: Document) -> str:
     """An evaluation in a line."""
-    low, high = aggregate["success_rate_ci95"]
     return (
-        f"success {aggregate['success_rate']:.2f} ({low:.2f} to {high:.2f}), "
+        f"success {rate(aggregate)}, "
         f"return {aggregate['return_mean']:.2f}, "
         f"distance {aggregate['final_distance_mean']:.4f} m"
     )

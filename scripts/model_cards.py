@@ -18,7 +18,7 @@ from robotics_rl.config import EvalSettings, Run
 from robotics_rl.entropy_options import ENTROPY_MODES
 from robotics_rl.pixel_options import Lessons, Pixels
 from robotics_rl.progress import clock
-from robotics_rl.reporting import machine, markdown
+from robotics_rl.reporting import machine, markdown, rate
 
 CARDS: dict[str | None, Card] = {
     card.chapter: card
@@ -185,11 +185,7 @@ def _results(checkpoint: Path, evaluations: Evaluations) -> Iterator[list[str]]:
 def _metrics(result: Document) -> Iterator[str]:
     mean = result["aggregate"]
     for name in ("success_rate", "success_rate_unsolved_start"):
-        low_high = mean[f"{name}_ci95"]
-        if low_high is None:
-            yield "not defined here"
-        else:
-            yield f"{mean[name]:.2f} ({low_high[0]:.2f} to {low_high[1]:.2f})"
+        yield rate(mean, name) if mean[f"{name}_ci95"] else "not defined here"
     for name, form in METRICS.items():
         yield "not defined here" if mean[name] is None else f"{mean[name]:{form}}"
 

@@ -246,7 +246,6 @@ def rows(students: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     made = [["camera", "seed", "pictures", "gradient steps", "minutes", f"{GOAL:g} in training",
              "success", "of what did not start solved", "teacher's"]]  # fmt: skip
     for one in students:
-        low, high = one["success_rate_ci95"]
         made.append(
             [
                 one["camera"],
@@ -255,7 +254,7 @@ def rows(students: Sequence[Mapping[str, Any]]) -> list[list[str]]:
                 f"{one['gradient_steps']:,}",
                 f"{one['minutes']:.0f} on {reporting.cores(one)}",
                 _when(one),
-                f"{one['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+                reporting.rate(one),
                 f"{one['success_rate_unsolved_start']:.2f}",
                 f"{one['teacher_success_rate']:.2f}",
             ]

@@ -31,7 +31,7 @@ from robotics_rl.artifacts import atomic_write, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
-from robotics_rl.reporting import linked, markdown
+from robotics_rl.reporting import linked, markdown, rate
 
 METRICS = """\
 What the metrics are, each a mean over the episodes of an evaluation unless it says otherwise:
@@ -250,12 +250,11 @@ def _floors() -> str:
         if document["checkpoint"]:
             continue
         mean = document["aggregate"]
-        low, high = mean["success_rate_ci95"]
         rows.append(
             [
                 f"[{document['algo']}]({path.name})",
                 document["env_id"],
-                f"{mean['success_rate']:.2f} ({low:.2f} to {high:.2f})",
+                rate(mean),
                 f"{mean['n_started_solved']} of {document['n_episodes']}",
                 f"{mean['return_mean']:.2f}",
                 f"{mean['final_distance_mean']:.3f}",

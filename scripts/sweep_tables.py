@@ -21,7 +21,6 @@ from robotics_rl.statistics import student_t_half_width
 
 RESULTS = Path(EvalSettings.results_dir)
 NO_DIFFERENCE = 0.02  # between two levels of a factor
-N_SHOWN = 5  # settings at either end of a sweep's ranking
 PAIR = ("ent_coef", "gamma")  # of factors, whose levels are shown together
 FACTORS_NOTE = (
     "Difference: success with one level minus that with another, over pairs of settings that are "
@@ -55,8 +54,8 @@ def ranking(analysis: Analysis) -> Rows:
     """The best and the worst settings."""
     rows = [["", *analysis["factors"], "seeds", "success", "sd", "lowest", "highest", "95 %"]]
     settings = list(enumerate(analysis["ranking"], 1))
-    if len(settings) > 2 * N_SHOWN:
-        settings = settings[:N_SHOWN] + settings[-N_SHOWN:]
+    if len(settings) > 2 * ch04_sweep.N_SHOWN:
+        settings = settings[: ch04_sweep.N_SHOWN] + settings[-ch04_sweep.N_SHOWN :]
     rows += [[str(place), *_setting(SweepSetting(**one))] for place, one in settings]
     if again := analysis["best_on_other_episodes"]:
         rows.append(["1, on other episodes", *_setting(SweepSetting(**again))])

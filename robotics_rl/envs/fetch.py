@@ -84,9 +84,10 @@ class FetchBatch:
         return observation  # type: ignore[no-any-return]
 
     def task_of(self, index: int) -> Any:
-        """The environment as it would be with one of the simulations to itself, until lent again.
+        """The task with the data, random stream and goal of one simulation.
 
-        Not while a step is under way.
+        There is one task for all: what is returned is valid until the next call of this or of
+        ``reset``, and there must be none while a step is under way.
         """
         simulation, task = self._simulations[index], self.task
         task.data, task.np_random = simulation.data, simulation.rng
@@ -94,7 +95,7 @@ class FetchBatch:
         return task
 
     def reset_all(self, seeds: Sequence[int | None]) -> Observation:
-        """Begin an episode of every simulation."""
+        """Begin an episode of every simulation; the observations, first axis (n_envs,)."""
         self.needs_reset = False
         observations = [self.reset(index, seed) for index, seed in enumerate(seeds)]
         return {key: np.stack([one[key] for one in observations]) for key in observations[0]}

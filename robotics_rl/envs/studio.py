@@ -54,8 +54,8 @@ def _felt(env: Env) -> list[int]:
 class Studio:
     """What ``FetchBatch`` is, for observations as ``pixel_space`` has them.
 
-    ``known`` holds the state observations that belong to what was seen last: all that the
-    simulations can tell, for a teacher. Who is to see is not told.
+    ``known`` holds the full state observations that belong to what was seen last. A teacher acts
+    on them; a policy that is to see never gets them.
 
     Args:
         env_id: one of the Fetch ids.
@@ -82,7 +82,12 @@ class Studio:
         self._workers = [_Worker(env_id, len(share), view) for share in self._shares]
 
     def reset_all(self, seeds: Sequence[int | None]) -> Observation:
-        """Begin an episode of every simulation."""
+        """Begin an episode of every simulation.
+
+        Returns:
+            Observations as in ``pixel_space``, first axis (n_envs,): pixels
+            (3 · frame_stack, height, width) uint8, vectors, and goals in metres.
+        """
         parts = self._ask("reset_all", [[seeds[i] for i in share] for share in self._shares])
         observation = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         self._begin(np.arange(self.n_envs), observation)
@@ -172,8 +177,8 @@ def _joined(steps: Sequence[Step]) -> Step:
 class _Worker:
     """A process with a ``PixelBatch``; it ends when nobody is left to ask it.
 
-    It has a session of its own: signals that are to stop the training stop the training, which
-    then saves its state, and not what it needs for that.
+    It has a session of its own, so that Ctrl-C reaches the training alone, which still needs its
+    workers to save its state.
     """
 
     def __init__(self, env_id: str, n_envs: int, view: View) -> None:

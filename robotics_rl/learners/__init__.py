@@ -28,7 +28,7 @@ class ResumableEnv(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """Functions that fit each other; training itself is the same for every engine.
+    """The functions that make up an engine; training itself is the same for every one.
 
     ``make_env`` gives a Stable-Baselines3 ``VecEnv`` that is a ``ResumableEnv`` too.
     ``make_model`` gives an algorithm that steps it and writes Stable-Baselines3's checkpoints.

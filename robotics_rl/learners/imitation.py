@@ -1,4 +1,4 @@
-"""A student that must see does what a teacher would who is told (DAgger, Ross et al. 2011).
+"""A student that sees imitates a teacher that is told (DAgger, Ross et al. 2011).
 
 The teacher knows where the object is (a privileged teacher, as in "Learning by Cheating" by Chen et
 al. 2019), the student sees it. After some steps of the teacher's the student acts, so that it gets

@@ -8,8 +8,7 @@ from robotics_rl import config
 from robotics_rl.config import TrainSettings
 from robotics_rl.envs import Env
 from robotics_rl.errors import UsageError
-
-GIB = 2**30
+from robotics_rl.replay.memory_plan import GIB, SHARE
 
 
 def check(
@@ -34,7 +33,7 @@ def check(
     bytes_each = transition_bytes(settings, env) * side_by_side
     needed, available = values.buffer_size * bytes_each, psutil.virtual_memory().available
     if needed > available:
-        fits = int(available * 0.8) // bytes_each  # other programs will want some, too
+        fits = int(available * SHARE) // bytes_each
         times = f", {side_by_side} times," if side_by_side > 1 else ""
         raise UsageError(
             f"a replay buffer of {values.buffer_size:,} transitions{times} "

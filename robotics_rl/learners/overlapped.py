@@ -28,7 +28,7 @@ Observation = Mapping[str, NDArray[Any]]
 class Transitions(NamedTuple):
     """A batch on the learner's device, as networks see it; first axis the batch.
 
-    Each network may see the same with eyes of its own.
+    Actor, critics and target critics may each have an encoder, so each has inputs of its own.
     """
 
     inputs: Tensor  # of the actor
@@ -107,7 +107,7 @@ class Overlapped(OffPolicyAlgorithm):
         """Batches to learn from, as ``see`` takes them."""
 
     def see(self, batch: Any) -> Transitions:
-        """What the networks make of one of the ``batches``, with gradients of their eyes."""
+        """Inputs of the networks for one of the ``batches``; gradients flow back into encoders."""
         seen: Transitions = batch
         return seen
 

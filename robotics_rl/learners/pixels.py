@@ -201,7 +201,7 @@ def check_memory(settings: TrainSettings, env: Env, side_by_side: int) -> None:
     shape = frame_shape(settings, env)
     print(f"replay: {memory_plan.plan(values.buffer_size, shape)}")
     path = Path(pixels.buffer_file) if pixels.buffer_file else None
-    memory_plan.check(values.buffer_size, shape, path)
+    memory_plan.check(values.buffer_size, shape, path, side_by_side)
 
 
 def export(make_vision: MakeVision, settings: TrainSettings, model: BaseAlgorithm) -> BaseAlgorithm:

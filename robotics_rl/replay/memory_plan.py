@@ -21,7 +21,7 @@ from robotics_rl.errors import UsageError
 
 GIB = 2**30
 _PAGE = 4096  # bytes; a file's header has the first one
-_SHARE = 0.8  # of what is free, in the size that is suggested: other programs want some, too
+SHARE = 0.8  # of what is free, in the size that is suggested: other programs want some, too
 
 
 @dataclass(frozen=True)
@@ -73,31 +73,35 @@ def plan(capacity: int, shape: FrameShape) -> str:
     )
 
 
-def check(capacity: int, shape: FrameShape, path: Path | None = None) -> None:
+def check(
+    capacity: int, shape: FrameShape, path: Path | None = None, side_by_side: int = 1
+) -> None:
     """Refuse what does not fit, before anything is taken.
 
     Args:
         capacity: transitions.
         shape: of the buffer.
         path: of the file that holds it; None: it is kept in memory.
+        side_by_side: buffers like it that share the memory.
 
     Raises:
         UsageError: it does not fit, or the file cannot be written.
     """
     if path is not None:
         require_file(path)
-    needed = shape.slots_bytes(shape.n_slots(capacity))
+    needed = side_by_side * shape.slots_bytes(shape.n_slots(capacity))
     free = psutil.virtual_memory().available if path is None else _free_on_disk(path)
     if needed <= free:
         return
+    times = f", {side_by_side} times," if side_by_side > 1 else ""
     where = "" if path is None else f" on the disk of {path}"
-    n_slots = int(free * _SHARE) // shape.slots_bytes(1)
+    n_slots = int(free * SHARE) // (side_by_side * shape.slots_bytes(1))
     if n_slots >= shape.n_slots(0):
         advice = f"the largest that fits is --buffer-size {n_slots * shape.horizon}"
     else:
         advice = f"not even two episodes of {shape.n_envs} environments fit: free some"
     raise UsageError(
-        f"a replay buffer of {capacity:,} transitions needs {needed / GIB:.2f} GiB "
+        f"a replay buffer of {capacity:,} transitions{times} needs {needed / GIB:.2f} GiB "
         f"and {free / GIB:.2f} GiB are free{where}; {advice}"
         + (", or keep it on disk with --buffer-file" if path is None else "")
     )
@@ -106,8 +110,8 @@ def check(capacity: int, shape: FrameShape, path: Path | None = None) -> None:
 class FrameMemory:
     """The arrays, and a mark for each slot that tells whose content it is.
 
-    Marks are random and change before their slots are written to anew. So content that was saved
-    under one mark and has another now was overwritten since, by whichever run.
+    A slot gets a new random mark before it is written to again. So if the mark that a run saved is
+    not the slot's mark now, the slot was overwritten since, by that run or by another one.
 
     Args:
         capacity: transitions.
