@@ -12,7 +12,7 @@ from typing import Any
 
 from robotics_rl import jobs
 from robotics_rl.campaign import Experiment
-from robotics_rl.errors import Interrupted, UsageError
+from robotics_rl.errors import UsageError
 from robotics_rl.jobs import Job
 from robotics_rl.progress import Progress
 from robotics_rl.provenance import usable_cores
@@ -50,10 +50,7 @@ def carry_out(
         try:
             while pending:
                 ended, _ = ray.wait(list(pending), timeout=1.0)
-                if stop.signum is not None:
-                    raise Interrupted(
-                        "stopped; the same command goes on where this one was", stop.signum
-                    )
+                stop.raise_if_asked()
                 for reference in ended:
                     job = pending.pop(reference)
                     yield job, _exit_code(ray, reference, job)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from robotics_rl import artifacts, rendering, reporting
 from robotics_rl.config import EvalSettings, TrainSettings
+from robotics_rl.pixel_options import were_of_pictures
 
 if TYPE_CHECKING:
     from robotics_rl.learners.pixels import MakeVision
@@ -61,9 +62,9 @@ def sees_pictures(checkpoint: str | None) -> bool:
     """Whether it is a policy that was trained on pictures."""
     if checkpoint is None:
         return False
-    path = artifacts.metadata_path(artifacts.checkpoint_path(Path(checkpoint)))
+    path = artifacts.metadata_path(artifacts.existing_checkpoint(Path(checkpoint)))
     made = artifacts.read_json(path) if path.exists() else {}
-    return "policy_inputs" in made.get("hyperparameters", {})
+    return were_of_pictures(made.get("hyperparameters", {}))
 
 
 def _prepare(*, draws: bool) -> None:

@@ -13,6 +13,7 @@ from robotics_rl.envs import Env
 from robotics_rl.episodes import BASELINES, Actor, Array, one_by_one, side_by_side
 from robotics_rl.errors import UsageError
 from robotics_rl.learners.pixels import Eyes, MakeVision
+from robotics_rl.pixel_options import were_of_pictures
 from robotics_rl.playing import Subject, play
 from robotics_rl.provenance import usable_cores
 from robotics_rl.schemas import Episode, Evaluation, Metadata
@@ -123,7 +124,7 @@ def _eyes(
 ) -> Eyes | None:
     """What a policy sees with that was trained on pictures; None of any other."""
     values: dict[str, Any] = metadata.hyperparameters if metadata else {}
-    if "policy_inputs" not in values:
+    if not were_of_pictures(values):
         return None
     if make_vision is None:
         raise UsageError(f"{settings.ckpt} sees pictures; use: python eval.py --ckpt …")

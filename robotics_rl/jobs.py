@@ -13,7 +13,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from robotics_rl.errors import Interrupted
 from robotics_rl.progress import SECONDS_BETWEEN_LINES
 from robotics_rl.provenance import usable_cores
 from robotics_rl.signals import stop_requests
@@ -119,10 +118,7 @@ def carry_out(
                 while waiting and len(running) < parallel:
                     running.append(_Running(waiting.pop(0), shares.pop(0), environment))
                 time.sleep(0.1)
-                if stop.signum is not None:
-                    raise Interrupted(
-                        "stopped; the same command goes on where this one was", stop.signum
-                    )
+                stop.raise_if_asked()
                 for one in list(running):
                     code = one.code()
                     if code is not None:

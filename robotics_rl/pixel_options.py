@@ -1,7 +1,9 @@
 """The settings of policies that see pictures."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from robotics_rl.options import file_path, not_negative, one_of, option, positive
 
@@ -84,6 +86,11 @@ class Pixels:
             "desired_goal": True,
         }
         return tuple(name for name, is_shown in shown.items() if is_shown)
+
+
+def were_of_pictures(hyperparameters: Mapping[str, Any]) -> bool:
+    """Whether a policy with these hyper-parameters was trained on pictures."""
+    return "policy_inputs" in hyperparameters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from robotics_rl.errors import Interrupted
+
 
 @dataclass
 class Stop:
     """Set by a signal, read between two steps."""
 
     signum: int | None = None
+
+    def raise_if_asked(self) -> None:
+        """End what can be begun again with the same command.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        if self.signum is not None:
+            message = "stopped; the same command goes on where this one was"
+            raise Interrupted(message, self.signum)
 
 
 @contextmanager

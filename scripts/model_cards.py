@@ -16,7 +16,7 @@ from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import Card
 from robotics_rl.config import EvalSettings, Run
 from robotics_rl.entropy_options import ENTROPY_MODES
-from robotics_rl.pixel_options import Lessons, Pixels
+from robotics_rl.pixel_options import Lessons, Pixels, were_of_pictures
 from robotics_rl.progress import clock
 from robotics_rl.reporting import machine, markdown, rate
 
@@ -117,7 +117,7 @@ def _is_typed_fast(metadata: Document) -> bool:
 
 
 def _sees(metadata: Document) -> bool:
-    return "policy_inputs" in metadata["hyperparameters"]
+    return were_of_pictures(metadata["hyperparameters"])
 
 
 def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
