@@ -94,7 +94,7 @@ def _rank(setting: SweepSetting) -> tuple[float, float]:
     return -setting.mean, math.inf if setting.sd is None else setting.sd
 
 
-def over_seeds(parameters: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> SweepSetting:
+def summary_of(parameters: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> SweepSetting:
     """Success of the runs with these levels; there must be one."""
     values = _rates(runs, parameters)
     return SweepSetting(
@@ -111,7 +111,7 @@ def over_seeds(parameters: Mapping[str, Any], runs: Sequence[Mapping[str, Any]])
 
 def _ranking(runs: Sequence[Mapping[str, Any]], factors: Factors) -> list[SweepSetting]:
     settings = settings_of(factors)
-    return [over_seeds(setting, runs) for setting in settings if _rates(runs, setting)]
+    return [summary_of(setting, runs) for setting in settings if _rates(runs, setting)]
 
 
 def _rates(runs: Sequence[Mapping[str, Any]], levels: Mapping[str, Any]) -> list[float]:

@@ -84,7 +84,7 @@ def steps_axis(axes: Axes, label: str = "environment steps") -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def over_seeds(axes: Axes, curves: Sequence[Points], number: int, label: str) -> None:
+def draw_over_seeds(axes: Axes, curves: Sequence[Points], number: int, label: str) -> None:
     """Mean of several curves, and a band from the lowest to the highest of them.
 
     Steps need not be the same: between two of them, a curve is a straight line. Where not every

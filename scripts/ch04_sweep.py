@@ -20,7 +20,7 @@ from robotics_rl.campaign import Experiment
 from robotics_rl.chapters import add_command
 from robotics_rl.config import EvalSettings, Run, SelectiveHER
 from robotics_rl.errors import UsageError
-from robotics_rl.factorial import Factors, analyze, left_out, over_seeds, settings_of
+from robotics_rl.factorial import Factors, analyze, left_out, settings_of, summary_of
 from robotics_rl.jobs import Job, carry_out, default_parallel
 from robotics_rl.options import option
 from robotics_rl.progress import clock
@@ -226,7 +226,7 @@ def _confirmation(
     absent = [run["checkpoint"] for run in best if not _is_at_hand(run)]
     if not absent:
         again = [{**run, "success_rate": _on_other_episodes(run, book)} for run in best]
-        return over_seeds(winner.parameters, again)
+        return summary_of(winner.parameters, again)
     old = artifacts.read_json(path) if path.exists() else {}
     same = ("parameters", "seeds", "mean")
     known = old and all(old["ranking"][0][name] == getattr(winner, name) for name in same)

@@ -192,7 +192,7 @@ def sac_demo(source: Path, path: Path) -> None:
                 )
                 for row in document["rows"]
             ]
-            plotting.over_seeds(panel, curves, 0, "mean over seeds")
+            plotting.draw_over_seeds(panel, curves, 0, "mean over seeds")
             panel.set_ylabel(label)
             plotting.steps_axis(panel)
         solved = f"solved above {lab.SOLVED:g}"
@@ -203,7 +203,7 @@ def sac_demo(source: Path, path: Path) -> None:
 
 def _draw_runs(axes: Axes, runs: Runs, column: str, number: int, label: str = "") -> None:
     if curves := runs.curves(column):
-        plotting.over_seeds(axes, curves, number, label or runs.title)
+        plotting.draw_over_seeds(axes, curves, number, label or runs.title)
 
 
 def _draw_book(axes: Axes, runs: Sequence[Runs], metric: str) -> None:

@@ -172,7 +172,7 @@ def draw(document: Miniature, source: Path, path: Path) -> None:
                 ([row["env_steps"] for row in rows], [row["success_rate"] for row in rows])
                 for rows in own
             ]
-            plotting.over_seeds(axes, curves, number, arm.title)
+            plotting.draw_over_seeds(axes, curves, number, arm.title)
         axes.set(ylabel="success", ylim=(-0.02, 1.02))
         plotting.steps_axis(axes)
         lines = axes.get_legend_handles_labels()

@@ -143,7 +143,7 @@ def test_labels_are_apart_and_lines_do_not_cross(pixels: Any) -> None:
 def test_a_band_holds_every_seed() -> None:
     axes = Figure().add_subplot()
     curves = [([0, 10, 20], [0, 1, 1]), ([5, 15, 30], [1, 0, 3]), ([0, 30], [2, 2])]
-    plotting.over_seeds(axes, curves, 0, "mean")
+    plotting.draw_over_seeds(axes, curves, 0, "mean")
     steps, means = axes.lines[0].get_data()
     assert list(steps) == [5, 10, 15, 20], "where every seed has a value"
     assert means == pytest.approx([3.5 / 3, 3.5 / 3, 1, 4 / 3])
