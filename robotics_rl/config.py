@@ -5,7 +5,7 @@ Flags, metadata, ``--print-defaults`` and validation are all made from these dat
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -368,15 +368,7 @@ def resolve(
     values |= {"engine": engine, "recipe": recipe}
     entropy = entropy_part(algo, values)
     parts = [part for part in (ALGORITHMS[algo], Run, hindsight, fast, entropy) if part]
-    known = {row.name for row in option_rows(*parts)}
-    for name, value in given.items():
-        if value is False and name not in known:
-            off = switch(name, on=False)
-            raise UsageError(f"{off} has no effect here, where it is off anyway; leave it out")
-        if name not in known:
-            raise UsageError(
-                f"{flag_of(name)} has no effect here; it needs {_needs(name, algo, her)}"
-            )
+    _require_known(given, {row.name for row in option_rows(*parts)}, algo, her)
     settings = TrainSettings(
         algo=algo,
         env_id=env_id,
@@ -406,6 +398,17 @@ def _engine_and_recipe(
             "--engine fast; use --recipe book"
         )
     return engine, recipe
+
+
+def _require_known(given: Mapping[str, Any], known: Collection[str], algo: str, her: bool) -> None:
+    """Refuse flags that nothing here would heed."""
+    for name, value in given.items():
+        if name in known:
+            continue
+        if value is False:
+            off = switch(name, on=False)
+            raise UsageError(f"{off} has no effect here, where it is off anyway; leave it out")
+        raise UsageError(f"{flag_of(name)} has no effect here; it needs {_needs(name, algo, her)}")
 
 
 def _chosen(name: str, choices: Iterable[str], given: Mapping[str, Any]) -> str | None:

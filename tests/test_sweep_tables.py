@@ -67,7 +67,7 @@ def test_a_difference_is_over_pairs_and_held_against_its_half_width(
 def test_where_the_book_has_no_difference_there_is_none_to_agree_with() -> None:
     clear = analysis(lambda one: 0.5 + 0.3 * (one["n_sampled_goal"] == 4))
     assert row(clear, "n_sampled_goal")[3:] == [
-        "8 less 4: -30.0 ± 0.0 (12 pairs)",
+        "8 minus 4: -30.0 ± 0.0 (12 pairs)",
         "a clear difference here alone",
     ]
     assert row(clear, "learning_starts")[-1] == "no clear difference in either"
