@@ -84,6 +84,16 @@ def test_the_winner_of_the_sweep_on_push_did_on_other_episodes_as_is_told() -> N
     assert again["mean"] == pytest.approx(fmean(told))
 
 
+def test_every_run_of_the_sweep_on_push_has_its_episodes() -> None:
+    folder = ROOT / "results" / "sweep"
+    runs = runs_of(read_strict_json(folder / "sweep_fetchpush-v4_analysis.json"))
+    for run in runs:
+        played = read_strict_json(folder / f"{Path(run['checkpoint']).stem}_eval.json")
+        assert played["checkpoint_sha256"] == run["checkpoint_sha256"]
+        assert played["seeds"] == list(range(100))
+        assert run["success_rate"] == fmean(one["success"] for one in played["per_episode"])
+
+
 def logged(curve: str, column: str) -> list[tuple[float, float]]:
     """Environment steps and values of a published curve, where it has one."""
     with (ROOT / curve).open(encoding="utf-8") as file:
