@@ -157,7 +157,7 @@ def parse_seeds(text: str) -> list[int]:
             raise UsageError(f"cannot read seeds {text!r}; write them as 0,1,2 or 0-99")
         span = range(int(first), int(last if dash else first) + 1)
         if not span:
-            raise UsageError(f"seeds {part.strip()!r} count down; write the lower one first")
+            raise UsageError(f"seeds {part.strip()!r} count down; write them as 0,1,2 or 0-99")
         if len(seeds) + len(span) > MAX_EPISODES:
             raise UsageError(f"{text!r} names too many seeds; {MAX_EPISODES:,} are the most")
         seeds += span
