@@ -272,6 +272,13 @@ def _sweep_row(one: SweepSetting) -> list[str]:
     ]
 
 
+def _differing(trainings: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """Settings that all groups have, and not alike: a difference may come of any of them."""
+    known = [made for made in trainings.values() if made]
+    common = set.intersection(*(set(made) for made in known)) if len(known) > 1 else set()
+    return sorted(name for name in common if len({str(made[name]) for made in known}) > 1)
+
+
 def comparison_table(comparison: Comparison) -> str:
     """Metrics as rows, groups and floors as columns, then the values per training seed."""
     seeds = ", ".join(map(str, comparison.seeds))
@@ -292,6 +299,8 @@ def comparison_table(comparison: Comparison) -> str:
         if made:
             how = f"{made['total_steps']:,} steps, recipe {made['recipe']}, engine {made['engine']}"
             lines.append(f"  {name}: {how}, {made['n_envs']} environments")
+    if differ := _differing(comparison.trainings):
+        lines.append(f"  the groups differ in these settings, too: {', '.join(differ)}")
     for name, group in comparison.groups.items():
         for metric, spread in group.items():
             if spread.iqm is not None and spread.iqm_bootstrap_ci95 is not None:

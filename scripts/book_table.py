@@ -188,7 +188,7 @@ def _sparse(env_id: str) -> Found | None:
 
 def _by_the_book_s_recipe(env_id: str) -> Iterator[str]:
     """What came of every setting of the book, with HER and without, one seed after the other."""
-    for made in chapter5_tables.by_the_book(env_id):
+    for made in chapter5_tables.trained_as(chapter5_tables.BOOK_TAG, env_id):
         mean, training = made.mean, made.metadata
         told = (
             f"{mean['success_rate']:.2f}, return {mean['return_mean']:.2f}, "

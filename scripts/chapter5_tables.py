@@ -13,6 +13,7 @@ from benchmark_tables import Rows
 from robotics_rl import artifacts, config
 from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
+from robotics_rl.comparison import CLEAR
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
 from robotics_rl.reporting import (
@@ -28,6 +29,7 @@ from robotics_rl.solving_tables import spread
 
 RESULTS = Path(EvalSettings.results_dir)
 BOOK_TAG = "book"  # of trainings with every setting of the book, for as long as there
+CONTROL_TAG = "recipe"  # of trainings with every setting of the recipe but HER
 
 
 def comparisons() -> Iterator[tuple[str, Path, dict[str, Any]]]:
@@ -54,11 +56,17 @@ def headlines() -> Rows:
                 f"`python {ch04.SCRIPT} env-all --env {env_id} --seeds {_listed(seeds, ',')} "
                 f"--total-steps {steps}`",
                 _time(document),
-                f"success: {', '.join(rates)}, doing nothing {floor:.2f}",
+                f"success: {', '.join([*rates, *_control(env_id)])}, doing nothing {floor:.2f}",
                 book_figures.RESULTS[env_id].text,
             ]
         )
     return rows
+
+
+def _control(env_id: str) -> Iterator[str]:
+    """Success with all of the recipe but HER, where that was trained."""
+    if made := trained_as(CONTROL_TAG, env_id):
+        yield f"no-HER with the recipe's other settings {_rates(made)}"
 
 
 def _time(document: dict[str, Any]) -> str:
@@ -135,20 +143,36 @@ def differences(env_id: str, document: dict[str, Any]) -> str:
     return (
         f"{story} Without HER, {plain:,} steps with {_whose(document)} leave the policy where "
         f"doing nothing is ({rates['no-HER']:.2f} beside {floor:.2f}){_after_more(env_id)}."
+        f"{_what_makes_the_difference(env_id, floor)}"
     )
 
 
 def _after_more(env_id: str) -> str:
     """What policies without HER come to when they are trained for longer."""
-    longer = [made for made in by_the_book(env_id) if not made.metadata["her"]]
+    longer = [made for made in trained_as(BOOK_TAG, env_id) if not made.metadata["her"]]
     if env_id == ch04.PUSH:
         return ", as do two million in the book"
     if not longer:
         return ""
-    rates = _listed([f"{made.mean['success_rate']:.2f}" for made in longer])
-    seeds = _listed([made.metadata["seed"] for made in longer])
-    steps = longer[0].metadata["steps_done"]
-    return f"; {steps:,} bring it to {rates} (seed{'s' * (len(longer) > 1)} {seeds})"
+    return f"; {longer[0].metadata['steps_done']:,} bring it to {_rates(longer)}"
+
+
+def _what_makes_the_difference(env_id: str, floor: float) -> str:
+    """What the control says of HER, whose group differs from the other in more than HER."""
+    control = trained_as(CONTROL_TAG, env_id)
+    if not control:
+        return ""
+    rates = [made.mean["success_rate"] for made in control]
+    learned = min(rates) - floor > CLEAR
+    cause = (
+        "these settings make the difference, and HER is not needed"
+        if learned
+        else ("HER makes the difference")
+    )
+    return (
+        " The group with HER has the recipe's other settings, too; with all of these and no HER as "
+        f"many steps come to {_rates(control)}. So {cause}."
+    )
 
 
 @dataclass(frozen=True)
@@ -160,9 +184,16 @@ class Made:
     metadata: dict[str, Any]
 
 
-def by_the_book(env_id: str) -> list[Made]:
-    """Policies that were trained with every setting of the book; those without HER first."""
-    paths = RESULTS.glob(f"{BOOK_TAG}/{ch04.CHAPTER}_*_{env_id.lower()}_seed*_eval.json")
+def _rates(policies: Sequence[Made]) -> str:
+    """Success of each, and their training seeds."""
+    rates = _listed([f"{made.mean['success_rate']:.2f}" for made in policies])
+    seeds = _listed([made.metadata["seed"] for made in policies])
+    return f"{rates} (seed{'s' * (len(policies) > 1)} {seeds})"
+
+
+def trained_as(tag: str, env_id: str) -> list[Made]:
+    """Policies of a task that were published under a tag; those without HER first."""
+    paths = RESULTS.glob(f"{tag}/{ch04.CHAPTER}_*_{env_id.lower()}_seed*_eval.json")
     results = {path: read_json(path) for path in sorted(paths)}
     return [
         Made(path, result["aggregate"], read_json(metadata_path(Path(result["checkpoint"]))))
