@@ -143,6 +143,15 @@ def test_formulas_are_drawn_without_a_script() -> None:
             tutorial_site.mathml(wrong, display=False)
 
 
+@WITH_README
+def test_no_number_is_shown_as_code(page: Path) -> None:
+    """Within backticks readers would see the markup of a macro."""
+    text = re.sub(
+        r"^( *)```.*?^\1```", "", tutorial_macros.expand(page.read_text("utf-8")), flags=re.M | re.S
+    )
+    assert re.findall(r"`[^`\n]*<span[^`\n]*`", text) == []
+
+
 # Numbers
 
 
