@@ -13,7 +13,6 @@ from benchmark_tables import Rows
 from robotics_rl import artifacts, config
 from robotics_rl.artifacts import metadata_path, read_json
 from robotics_rl.chapters import comparison_path
-from robotics_rl.comparison import CLEAR
 from robotics_rl.config import EvalSettings
 from robotics_rl.progress import clock
 from robotics_rl.reporting import (
@@ -159,6 +158,8 @@ def _after_more(env_id: str) -> str:
 
 def _what_makes_the_difference(env_id: str, floor: float) -> str:
     """What the control says of HER, whose group differs from the other in more than HER."""
+    from robotics_rl.comparison import CLEAR  # scipy takes a second
+
     control = trained_as(CONTROL_TAG, env_id)
     if not control:
         return ""

@@ -12,6 +12,7 @@ import ch04_her_sparse_reach_push as ch04
 import dense_reach_tables
 import lab_seeds
 import numpy as np
+from chapter5_tables import CONTROL_TAG
 from matplotlib.axes import Axes
 
 from robotics_rl import plotting
@@ -49,6 +50,8 @@ class Runs:
     @property
     def title(self) -> str:
         """These trainings, as figures call them."""
+        if self.tag == CONTROL_TAG:
+            return f"{self.policy}, recipe's settings"
         return f"{self.policy} ({self.tag})" if self.tag else self.policy
 
     @property

@@ -16,6 +16,7 @@ import ch04_sweep
 import lab_seeds
 import pixel_investigation as pixels
 from ch09_pixel_push import CARD as CH09
+from chapter5_tables import CONTROL_TAG
 
 from robotics_rl.artifacts import RunPaths
 from robotics_rl.chapters import Card
@@ -185,7 +186,8 @@ def learning_curves(asked: Asked) -> Plan:
     """Success and return over seeds, a figure per task."""
     import figures_curves
 
-    found = _trainings(asked, [RUNS / name for name in RUN_NAMES])
+    control = RUNS / CONTROL_TAG  # all of the recipe but HER
+    found = _trainings(asked, [*(RUNS / name for name in RUN_NAMES), control])
     sources = {card.env_id: f"{card.script} {card.fast_path}" for card in (ch02.CARD, ch03.CARD)}
     for env_id in (ch04.REACH, ch04.PUSH):
         sources[env_id] = f"{ch04.SCRIPT} env-all --env {env_id} --seeds 0,1,2"
