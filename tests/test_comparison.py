@@ -63,6 +63,19 @@ def test_an_interval_of_a_rate_ends_at_0_and_1_in_what_is_shown(three_seeds):
     assert over_seeds("success_rate", 0.5, None) == "0.500"
 
 
+def test_settings_that_differ_between_groups_are_named(three_seeds, monkeypatch):
+    tau = {1.0: 0.005, 0.75: 0.01}  # by success, which tells the two apart
+
+    def trained(document):
+        own = {"recipe": "fast", "engine": "fast", "n_envs": 8, "total_steps": 10, "gamma": 0.95}
+        return own | {"tau": tau[document["aggregate"]["success_rate"]]}
+
+    monkeypatch.setattr(comparison, "_training", trained)
+    shown = comparison_table(compare({"a": {0: three_seeds[0]}, "b": {0: three_seeds[1]}}, {}, "X"))
+    assert "the groups differ in these settings, too: tau\n" in shown
+    assert "differ" not in comparison_table(compare({"a": {0: three_seeds[0]}}, {}, "X"))
+
+
 def test_the_floors_stand_beside_the_groups(three_seeds, tmp_path):
     floor = write(tmp_path / "floor.json", [1, 0, 0, 0])
     comparison = compare({"ppo": three_seeds}, {"do_nothing": floor}, "X-v0")

@@ -176,6 +176,16 @@ def test_learning_curves_show_the_book_s_targets(workdir: Path, saved: list[Figu
     assert "One training seed." in caption_of(dense)
 
 
+def test_learning_curves_show_the_recipe_without_hindsight_beside_both(
+    workdir: Path, saved: list[Figure]
+) -> None:
+    for folder in ("sac_her", "sac", "recipe/sac"):
+        put_runs(f"runs/{folder}/FetchPush-v4", 1)
+    succeed(SCRIPT, "learning-curves")
+    labels = {line.get_label() for line in saved[0].axes[0].lines}
+    assert labels >= {"SAC + HER", "SAC", "SAC, recipe's settings"}
+
+
 def test_where_the_book_asks_nothing_its_own_result_is_drawn(
     workdir: Path, saved: list[Figure]
 ) -> None:
