@@ -255,7 +255,7 @@ def run_lock(*folders: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another process has the ``run_lock`` of a folder."""
+    """Whether another process has the ``run_lock`` of a folder, which is tried for a moment."""
     path = folder / "run.lock"
     if not path.exists():
         return False
@@ -267,7 +267,7 @@ def is_held(folder: Path) -> bool:
 
 
 def figure_path(document: Path) -> Path:
-    """Where the figure of a JSON document goes: to ``figures/`` as it is to ``results/``.
+    """Where the figure of a JSON document goes: under ``figures/`` as that lies under ``results/``.
 
     Of a document elsewhere it goes beside that, so that it takes no published one's place.
     """

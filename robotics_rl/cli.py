@@ -41,11 +41,14 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Call ``main`` with the arguments and turn its outcome into an exit code.
 
-    0 done, 1 a criterion failed (or a traceback), 2 bad usage, 128 + n stopped by signal n.
+    0 done, 1 a criterion failed (or a traceback, or nobody reads the output), 2 bad usage, 128 + n
+    stopped by signal n.
     """
     try:
         check_dependencies()
-        code = _printed(main, sys.argv[1:])
+        code = main(sys.argv[1:])
+    except SystemExit as done:  # of ``--help``
+        code = int(done.code or 0)
     except UsageError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
@@ -54,18 +57,19 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
         code = 128 + stopped.signum
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         code = 1
-    sys.exit(code)
+    sys.exit(code if _is_read() else code or 1)
 
 
-def _printed(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """The exit code, once all output is out: at exit nobody would catch a broken pipe."""
+def _is_read() -> bool:
+    """Whether all output could be written; whoever read it may have seen enough, like ``head``."""
     try:
-        return main(argv)
-    finally:
-        sys.stdout.flush()
+        sys.stdout.flush()  # at exit nobody would catch what this may raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def parse_train(argv: Sequence[str]) -> TrainSettings:

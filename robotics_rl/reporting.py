@@ -276,7 +276,9 @@ def _differing(trainings: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """Settings that all groups have, and not alike: a difference may come of any of them."""
     known = [made for made in trainings.values() if made]
     common = set.intersection(*(set(made) for made in known)) if len(known) > 1 else set()
-    return sorted(name for name in common if len({str(made[name]) for made in known}) > 1)
+    common -= {"recipe", "engine", "n_envs", "total_steps"}  # told apart
+    common -= {"target_entropy"}  # it is of an α that is learned, which ``ent_coef`` tells
+    return sorted(name for name in common if any(made[name] != known[0][name] for made in known))
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -300,7 +302,7 @@ def comparison_table(comparison: Comparison) -> str:
             how = f"{made['total_steps']:,} steps, recipe {made['recipe']}, engine {made['engine']}"
             lines.append(f"  {name}: {how}, {made['n_envs']} environments")
     if differ := _differing(comparison.trainings):
-        lines.append(f"  the groups differ in these settings, too: {', '.join(differ)}")
+        lines.append(f"  the groups also differ in: {', '.join(differ)}")
     for name, group in comparison.groups.items():
         for metric, spread in group.items():
             if spread.iqm is not None and spread.iqm_bootstrap_ci95 is not None:

@@ -29,6 +29,7 @@ from robotics_rl.solving_tables import spread
 RESULTS = Path(EvalSettings.results_dir)
 BOOK_TAG = "book"  # of trainings with every setting of the book, for as long as there
 CONTROL_TAG = "recipe"  # of trainings with every setting of the recipe but HER
+NOTHING = 0.05  # above the floor: as good as doing nothing
 
 
 def comparisons() -> Iterator[tuple[str, Path, dict[str, Any]]]:
@@ -137,43 +138,43 @@ def differences(env_id: str, document: dict[str, Any]) -> str:
         f"Both groups took {her:,} steps, which are enough for HER with the recipe `fast`, and "
         f"{her / book_figures.SPARSE_STEPS[env_id]:.0%} of the book's."
     )
-    if rates["no-HER"] > floor + 0.05:
+    if rates["no-HER"] > floor + NOTHING:
         return story
     return (
         f"{story} Without HER, {plain:,} steps with {_whose(document)} leave the policy where "
         f"doing nothing is ({rates['no-HER']:.2f} beside {floor:.2f}){_after_more(env_id)}."
-        f"{_what_makes_the_difference(env_id, floor)}"
+        f"{_what_makes_the_difference(document, floor)}"
     )
 
 
 def _after_more(env_id: str) -> str:
     """What policies without HER come to when they are trained for longer."""
-    longer = [made for made in trained_as(BOOK_TAG, env_id) if not made.metadata["her"]]
     if env_id == ch04.PUSH:
         return ", as do two million in the book"
+    longer = [made for made in trained_as(BOOK_TAG, env_id) if not made.metadata["her"]]
     if not longer:
         return ""
     return f"; {longer[0].metadata['steps_done']:,} bring it to {_rates(longer)}"
 
 
-def _what_makes_the_difference(env_id: str, floor: float) -> str:
+def _what_makes_the_difference(document: dict[str, Any], floor: float) -> str:
     """What the control says of HER, whose group differs from the other in more than HER."""
     from robotics_rl.comparison import CLEAR  # scipy takes a second
 
-    control = trained_as(CONTROL_TAG, env_id)
-    if not control:
+    control = trained_as(CONTROL_TAG, document["env_id"])
+    steps = {made.metadata["total_steps"] for made in control}
+    if steps != {document["trainings"]["HER"]["total_steps"]}:
         return ""
-    rates = [made.mean["success_rate"] for made in control]
-    learned = min(rates) - floor > CLEAR
-    cause = (
-        "these settings make the difference, and HER is not needed"
-        if learned
-        else ("HER makes the difference")
-    )
-    return (
+    story = (
         " The group with HER has the recipe's other settings, too; with all of these and no HER as "
-        f"many steps come to {_rates(control)}. So {cause}."
+        f"many steps come to {_rates(control)}."
     )
+    gains = [made.mean["success_rate"] - floor for made in control]
+    if min(gains) > CLEAR:
+        return f"{story} So these settings make the difference, and HER is not needed."
+    if max(gains) <= NOTHING:
+        return f"{story} So HER makes the difference."
+    return story
 
 
 @dataclass(frozen=True)

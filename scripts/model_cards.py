@@ -137,8 +137,8 @@ def _origin(checkpoint: Path, metadata: Document) -> Iterator[list[str]]:
         yield ["pictures drawn with", f"`MUJOCO_GL={drawn_by}`"]
     if precision := metadata.get("encoder_precision"):
         yield ["encoder computed in", precision]
-    if (rate := training["final_success_rate"]) is not None:
-        yield ["success at the end of training", f"{rate:.2f} of its last episodes, with noise"]
+    if (final := training["final_success_rate"]) is not None:
+        yield ["success at the end of training", f"{final:.2f} of its last episodes, with noise"]
     state = {None: "", False: "", True: ", with changes"}[git["dirty"]]
     yield ["made at", f"{metadata['created_at']}, commit `{git['commit']}`{state}"]
     yield ["SHA-256", f"`{metadata['checkpoint_sha256']}`"]

@@ -141,6 +141,31 @@ def test_longer_trainings_stand_beside_the_comparison(workdir: Path) -> None:
     assert f"; HER {how}, seed 0: [0.80, return -3.00, 20.0 mm](book/ch04_sac_her_" in measured
 
 
+@pytest.mark.parametrize(
+    ("rates", "cause"),
+    [
+        ((1.0, 0.9), " So these settings make the difference, and HER is not needed."),
+        ((0.03, 0.05), " So HER makes the difference."),
+        ((0.9, 0.05), ""),
+    ],
+)
+def test_the_control_says_what_makes_the_difference(
+    rates: tuple[float, float], cause: str, workdir: Path
+) -> None:
+    comparison = read_strict_json(ROOT / "results" / "ch04_fetchreach-v4_comparison.json")
+    for seed, rate in enumerate(rates):
+        checkpoint = f"checkpoints/recipe/sac_FetchReach-v4_seed{seed}.zip"
+        result = {"checkpoint": checkpoint, "aggregate": {"success_rate": rate}}
+        made = {"her": False, "seed": seed, "total_steps": 50_000}
+        artifacts.write_json(artifacts.metadata_path(Path(checkpoint)), made)
+        path = Path(f"results/recipe/ch04_sac_fetchreach-v4_seed{seed}_eval.json")
+        artifacts.write_json(path, result)
+    told = chapter5_tables.differences(ch04.REACH, comparison)
+    assert told.endswith(f"come to {rates[0]:.2f}, {rates[1]:.2f} (seeds 0, 1).{cause}")
+    edit_json(artifacts.metadata_path(Path(checkpoint)), total_steps=60_000)
+    assert "come to" not in chapter5_tables.differences(ch04.REACH, comparison)
+
+
 def test_a_journey_tells_of_learned_entropy(workdir: Path) -> None:
     arms: dict[str, dict[str, Any]] = {"learned": {"ent_coef": "auto"}, "fixed": {}}
     runs = [

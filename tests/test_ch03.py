@@ -2,7 +2,7 @@
 
 import ch03_sac_dense_reach
 import pytest
-from support import read_strict_json, run_script, succeed
+from support import edit_json, read_strict_json, run_script, succeed
 
 SCRIPT = "scripts/ch03_sac_dense_reach.py"
 PPO_SCRIPT = "scripts/ch02_ppo_dense_reach.py"
@@ -72,6 +72,9 @@ def test_throughput_measures_every_number_of_environments(workdir, monkeypatch, 
     assert {name: len(speeds) for name, speeds in document["rows"].items()} == {"1": 2, "2": 2}
     assert min(min(speeds) for speeds in document["rows"].values()) > 0
     assert document["ratios"]["1 / 1"] == 1.0
+    edit_json(workdir / "results/ch03_throughput.json", device_name="another machine")
+    assert module.main(["throughput", *flags]) == 0
+    assert "of another measurement: it went to results/previous" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("counts", ["1,two", "", "1;2"])

@@ -72,8 +72,8 @@ def test_settings_that_differ_between_groups_are_named(three_seeds, monkeypatch)
 
     monkeypatch.setattr(comparison, "_training", trained)
     shown = comparison_table(compare({"a": {0: three_seeds[0]}, "b": {0: three_seeds[1]}}, {}, "X"))
-    assert "the groups differ in these settings, too: tau\n" in shown
-    assert "differ" not in comparison_table(compare({"a": {0: three_seeds[0]}}, {}, "X"))
+    assert "the groups also differ in: tau\n" in shown
+    assert "differ in" not in comparison_table(compare({"a": {0: three_seeds[0]}}, {}, "X"))
 
 
 def test_the_floors_stand_beside_the_groups(three_seeds, tmp_path):

@@ -223,15 +223,34 @@ def test_a_target_entropy_means_that_alpha_is_learned():
         ent_coef(target_entropy=-2.0, ent_coef=0.1)
 
 
+REFUSING = """
+from robotics_rl import cli
+from robotics_rl.errors import UsageError
+
+def main(_):
+    print("so far so good")
+    raise UsageError("too late")
+
+cli.run(main)
+"""
+
+
 @pytest.mark.parametrize(
-    "typed", ["train.py --print-defaults", "scripts/ch02_ppo_dense_reach.py card"]
-)  # much, and so little that it is written at exit
-def test_output_that_nobody_reads_is_no_error(typed):
+    ("typed", "code", "said"),
+    [
+        (["train.py", "--print-defaults"], 1, ""),  # much
+        (["train.py", "--help"], 1, ""),
+        (["scripts/ch02_ppo_dense_reach.py", "card"], 1, ""),  # little, written at the end
+        (["-c", REFUSING], 2, "error: too late\n"),
+    ],
+)
+def test_output_that_nobody_reads_hides_no_error(typed, code, said):
     reader, writer = os.pipe()
     os.close(reader)  # as after `| head`
-    script, argument = typed.split()
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    command = [sys.executable, str(ROOT / script), argument]
+    command = [sys.executable, *typed]
     with os.fdopen(writer, "w") as pipe:
-        done = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, text=True, env=buffered)
-    assert (done.returncode, done.stderr) == (1, "")
+        done = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, text=True, env=buffered, cwd=ROOT
+        )
+    assert (done.returncode, done.stderr) == (code, said)

@@ -82,6 +82,16 @@ def test_what_does_not_fit_is_refused_with_the_largest_size_that_does(
         memory_plan.check(1, replace(BOOK, n_envs=4000), path)
 
 
+@pytest.mark.usefixtures("four_gib_and_two_on_disk")
+def test_replays_side_by_side_share_the_memory() -> None:
+    three_gib = int(3 * GIB) // BOOK.slots_bytes(1) * BOOK.horizon
+    memory_plan.check(three_gib, BOOK)
+    with pytest.raises(UsageError, match=r"transitions, 2 times, needs 6\.0") as caught:
+        memory_plan.check(three_gib, BOOK, None, 2)
+    fits = int(str(caught.value).split("--buffer-size ")[1].split(",")[0])
+    memory_plan.check(fits, BOOK, None, 2)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "frames"
