@@ -37,6 +37,7 @@ def run_of(arm: str, experiment: Experiment) -> JourneyRun:
         ent_coef_lowest=min(alphas),
         ent_coef_last=alphas[-1],
         curve=curve.as_posix(),
+        evaluation=experiment.result.as_posix(),
     )
 
 

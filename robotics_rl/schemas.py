@@ -199,6 +199,7 @@ class JourneyRun:
     ent_coef_lowest: float
     ent_coef_last: float
     curve: str  # file
+    evaluation: str  # file
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,7 +47,7 @@ def put_journey() -> None:
     put_runs("runs/journey/arm1/sac_her/FetchPush-v4", 1)
     curve = "runs/journey/arm1/sac_her/FetchPush-v4/seed0/curves.csv"
     run = JourneyRun(arm="α", seed=0, success_rate=1.0, success_at={}, ent_coef_lowest=0.1,
-                     ent_coef_last=0.1, curve=curve)  # fmt: skip
+                     ent_coef_last=0.1, curve=curve, evaluation="x_eval.json")  # fmt: skip
     story = Journey(env_id="FetchPush-v4", total_steps=3000, arms={"α": {}}, runs=[run],
                     created_at="", command=[], git={}, versions={})  # fmt: skip
     artifacts.write_json(Path("results/ch04_journey.json"), story)

@@ -170,7 +170,8 @@ def test_a_journey_tells_of_learned_entropy(workdir: Path) -> None:
     arms: dict[str, dict[str, Any]] = {"learned": {"ent_coef": "auto"}, "fixed": {}}
     runs = [
         JourneyRun(arm=arm, seed=seed, success_rate=rate + seed / 10, success_at={},
-                   ent_coef_lowest=alpha, ent_coef_last=alpha, curve="x.csv")
+                   ent_coef_lowest=alpha, ent_coef_last=alpha, curve="x.csv",
+                   evaluation="x_eval.json")
         for arm, rate, alpha in (("learned", 0.1, 0.004), ("fixed", 0.8, 0.05))
         for seed in range(3)
     ]  # fmt: skip

@@ -381,6 +381,7 @@ def test_the_journey_trains_every_arm_and_tells_alpha(
         assert (run["arm"], run["seed"]) == (arm, 1)
         assert run["success_at"].keys() == {"100", "200", "300", "400"}
         assert Path(run["curve"]).exists()
+        assert read_strict_json(Path(run["evaluation"]))["training_seed"] == 1
     assert learned["ent_coef_lowest"] < 1.0
     assert fixed["ent_coef_lowest"] == fixed["ent_coef_last"] == pytest.approx(0.05)
     for number, keep in ((1, 1.0), (2, 0.05)):

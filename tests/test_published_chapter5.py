@@ -102,13 +102,19 @@ def logged(curve: str, column: str) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize("run", JOURNEY["runs"], ids=lambda run: f"{run['arm']}-{run['seed']}")
-def test_what_the_journey_tells_of_a_training_stands_in_its_curve(run: dict[str, Any]) -> None:
+def test_what_the_journey_tells_of_a_training_stands_in_its_curve_and_episodes(
+    run: dict[str, Any],
+) -> None:
     assert f"/arm{list(ch04.JOURNEY).index(run['arm']) + 1}/" in run["curve"]
     assert f"/seed{run['seed']}/" in run["curve"]
     success = logged(run["curve"], "success_rate")
     assert len(run["success_at"]) == 4
     for steps, told in run["success_at"].items():
         assert told == [value for at, value in success if at <= int(steps)][-1]
+    played = read_strict_json(ROOT / run["evaluation"])
+    assert (played["training_seed"], played["seeds"]) == (run["seed"], list(range(100)))
+    assert f"/arm{list(ch04.JOURNEY).index(run['arm']) + 1}/" in run["evaluation"]
+    assert run["success_rate"] == fmean(one["success"] for one in played["per_episode"])
     alphas = [value for _, value in logged(run["curve"], "ent_coef")]
     assert (run["ent_coef_lowest"], run["ent_coef_last"]) == (min(alphas), alphas[-1])
 
