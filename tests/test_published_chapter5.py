@@ -66,13 +66,14 @@ def test_means_over_levels_and_pairs_of_levels_follow_from_the_runs(path: Path) 
         assert (pair["n_runs"], pair["mean"]) == (len(values), pytest.approx(fmean(values)))
 
 
-def test_the_winner_of_the_sweep_on_push_did_on_other_episodes_as_is_told() -> None:
-    folder = ROOT / "results" / "sweep"
-    analysis = read_strict_json(folder / "sweep_fetchpush-v4_analysis.json")
+@of_each_sweep
+def test_the_winner_of_a_sweep_did_on_other_episodes_as_is_told(path: Path) -> None:
+    folder, analysis = path.parent, read_strict_json(path)
     best, again = analysis["ranking"][0], analysis["best_on_other_episodes"]
     runs = [one for one in runs_of(analysis) if one["parameters"] == best["parameters"]]
     names = [f"{Path(one['checkpoint']).stem}_other_eval.json" for one in runs]
-    assert names == sorted(path.name for path in folder.glob("sweep_FetchPush*_other_eval.json"))
+    found = folder.glob(f"sweep_{analysis['env_id']}_*_other_eval.json")
+    assert sorted(names) == sorted(path.name for path in found)
     told = []
     for run, name in zip(runs, names, strict=True):
         judged = read_strict_json(folder / name)
