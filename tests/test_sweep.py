@@ -138,24 +138,22 @@ def test_what_another_process_trains_is_left_to_it(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child")
 def test_a_sweep_that_is_killed_goes_on_where_its_trainings_were(grid: Path) -> None:
-    flags = [*REACH, "--seeds", "3", *TINY, "--total-steps", "6000", "--checkpoint-freq", "1000"]
-    sweep = start(SCRIPT, "run", *flags, "--parallel", "2")
-    logs = [
-        Path(f"runs/sweep/gamma{one}/logs/sweep_FetchReach-v4_gamma{one}_seed3.log")
-        for one in (0.9, 0.95)
-    ]
+    Path("grid.json").write_text('{"gamma": [0.9]}')
+    flags = [*REACH, "--seeds", "3", *TINY, "--total-steps", "4000", "--checkpoint-freq", "500"]
+    sweep = start(SCRIPT, "run", *flags)
+    log = Path("runs/sweep/gamma0.9/logs/sweep_FetchReach-v4_gamma0.9_seed3.log")
     deadline = time.monotonic() + 240
-    while len(list(Path("checkpoints").glob("*.resume/*state*"))) < 2:
+    while not list(Path("checkpoints").glob("*.resume/*state*")):
         assert sweep.poll() is None, sweep.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     sweep.kill()
-    out = succeed(SCRIPT, "run", *flags, "--parallel", "2").out
+    out = succeed(SCRIPT, "run", *flags).out
     sweep.communicate(timeout=60)
-    assert "0 of 2 runs are done" in out
+    assert "0 of 1 runs are done" in out
     assert "tried again" not in out
-    assert all("\nresuming at " in log.read_text() for log in logs)
-    assert [run["error"] for run in read_strict_json(RAW)["runs"]] == [None, None]
+    assert "\nresuming at " in log.read_text()
+    assert [run["error"] for run in read_strict_json(RAW)["runs"]] == [None]
 
 
 def test_sweeps_that_differ_in_more_than_their_factors_are_not_mixed(grid: Path) -> None:
